@@ -1,0 +1,4 @@
+//! Tasks of the project: `cargo xtask tidy|test|e2e|bench|codegen`.
+fn main() -> anyhow::Result<()> {
+    anyhow::bail!("usage: cargo xtask tidy|test|e2e|bench|codegen")
+}
