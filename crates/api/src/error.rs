@@ -168,12 +168,9 @@ impl ApiError {
 impl Details {
     fn to_json(&self) -> Value {
         let mut out = serde_json::Map::new();
-        for (key, value) in [
-            ("name", &self.name),
-            ("group", &self.group),
-            ("kind", &self.kind),
-            ("uid", &self.uid),
-        ] {
+        for (key, value) in
+            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
+        {
             if !value.is_empty() {
                 out.insert(key.to_owned(), Value::String(value.clone()));
             }

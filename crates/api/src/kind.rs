@@ -6,7 +6,13 @@ use std::fmt;
 
 /// An object type known at compile time: every `k8s-openapi` kind with `ObjectMeta`.
 pub trait Kind:
-    k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+    k8s_openapi::Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
     /// The group, version and kind of the type.
     fn gvk() -> Gvk {

@@ -172,7 +172,9 @@ fn requirement(term: &str) -> Result<Requirement, SelectorError> {
     } else if let Some(list) = rest.strip_prefix("in") {
         (Operator::In, list)
     } else {
-        return Err(SelectorError(format!("found {rest:?}, expected: in, notin, =, ==, !=, gt, lt")));
+        return Err(SelectorError(format!(
+            "found {rest:?}, expected: in, notin, =, ==, !=, gt, lt"
+        )));
     };
     let list = list.trim().strip_prefix('(').and_then(|list| list.strip_suffix(')'));
     let list = list.ok_or_else(|| SelectorError(format!("expected a list '(…)' in {term:?}")))?;
@@ -187,7 +189,9 @@ pub fn is_label_key(key: &str) -> bool {
             && prefix.len() <= 253
             && prefix.split('.').all(|part| {
                 !part.is_empty()
-                    && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                    && part
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                     && !part.starts_with('-')
                     && !part.ends_with('-')
             })
@@ -247,7 +251,8 @@ impl FieldSelector {
             if term.is_empty() {
                 continue;
             }
-            let invalid = || SelectorError(format!("invalid selector: {text:?}; can't understand {term:?}"));
+            let invalid =
+                || SelectorError(format!("invalid selector: {text:?}; can't understand {term:?}"));
             let at = term.find('=').ok_or_else(invalid)?;
             let (mut path, mut value) = (&term[..at], &term[at + 1..]);
             let equal = !path.ends_with('!');
@@ -309,9 +314,15 @@ mod tests {
     #[test]
     fn parses_and_prints() {
         for (text, want) in [
-            ("a=b", "a=b"), ("a==b,c!=d", "a=b,c!=d"), ("e in (f, g)", "e in (f,g)"),
-            ("h notin (i,j),k,!l", "h notin (i,j),k,!l"), ("a in (b)", "a=b"), ("", ""),
-            ("x/y=z", "x/y=z"), ("a=", "a="), ("n>1", "n>1"),
+            ("a=b", "a=b"),
+            ("a==b,c!=d", "a=b,c!=d"),
+            ("e in (f, g)", "e in (f,g)"),
+            ("h notin (i,j),k,!l", "h notin (i,j),k,!l"),
+            ("a in (b)", "a=b"),
+            ("", ""),
+            ("x/y=z", "x/y=z"),
+            ("a=", "a="),
+            ("n>1", "n>1"),
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().to_string(), want);
         }
@@ -324,8 +335,14 @@ mod tests {
     fn matches_labels() {
         let have = labels(&[("app", "web"), ("tier", "front")]);
         for (text, want) in [
-            ("app=web", true), ("app!=web", false), ("app in (db,web)", true), ("!app", false),
-            ("none!=x", true), ("tier notin (back)", true), ("tier,app=db", false), ("", true),
+            ("app=web", true),
+            ("app!=web", false),
+            ("app in (db,web)", true),
+            ("!app", false),
+            ("none!=x", true),
+            ("tier notin (back)", true),
+            ("tier,app=db", false),
+            ("", true),
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&have), want, "{text}");
         }

@@ -31,8 +31,14 @@ pub struct Entry {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Put { entry: Entry, old: Option<Entry> },
-    Deleted { old: Entry, at: Revision },
+    Put {
+        entry: Entry,
+        old: Option<Entry>,
+    },
+    Deleted {
+        old: Entry,
+        at: Revision,
+    },
     /// Nothing in the range up to this revision is still to come.
     Progress(Revision),
 }

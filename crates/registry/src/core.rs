@@ -1,0 +1,2 @@
+//! The core group, `v1`.
+pub(crate) mod config_map;
