@@ -10,6 +10,13 @@
 //! 5. A deletion carries the last value.
 //! 6. A slow watcher is cut off with `Lagged`; it never slows a writer.
 //! 7. An acknowledged write is durable, where the backend is durable at all.
+//! 8. Asking for `latest` makes every open watch that is behind yield a `Progress` at or past the
+//!    answer once it has yielded what comes before; a new watch yields one when it has caught up.
+//! 9. `AtLeast` and `Exactly` past the latest revision fail with `Future`; a watch may start there.
+pub mod conformance;
+pub mod mem;
+pub mod window;
+
 use bytes::Bytes;
 use futures_core::Stream;
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc};
@@ -50,6 +57,43 @@ pub enum Expect {
     At(Revision),
 }
 
+impl Expect {
+    /// Whether a key in the state `found` may be written.
+    pub fn met_by(self, found: Option<&Entry>) -> bool {
+        match self {
+            Expect::Absent => found.is_none(),
+            Expect::At(revision) => found.is_some_and(|entry| entry.modified == revision),
+        }
+    }
+}
+
+impl Change {
+    /// The key that changed; `None` for progress.
+    pub fn key(&self) -> Option<&Arc<str>> {
+        match self {
+            Change::Put { entry, .. } => Some(&entry.key),
+            Change::Deleted { old, .. } => Some(&old.key),
+            Change::Progress(_) => None,
+        }
+    }
+
+    pub fn revision(&self) -> Revision {
+        match self {
+            Change::Put { entry, .. } => entry.modified,
+            Change::Deleted { at, .. } | Change::Progress(at) => *at,
+        }
+    }
+
+    /// The entry as it was before the change.
+    pub fn old(&self) -> Option<&Entry> {
+        match self {
+            Change::Put { old, .. } => old.as_ref(),
+            Change::Deleted { old, .. } => Some(old),
+            Change::Progress(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadAt {
     Latest,
@@ -80,6 +124,21 @@ pub enum Error {
     Full(String),
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+}
+
+/// The range of all keys that start with `prefix`.
+pub fn prefix(prefix: &str) -> Range<String> {
+    let mut end = prefix.to_owned();
+    while let Some(last) = end.pop() {
+        // The next scalar value; the gap of the surrogates has none in it.
+        let next =
+            if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(last as u32 + 1) };
+        if let Some(next) = next {
+            end.push(next);
+            return prefix.to_owned()..end;
+        }
+    }
+    prefix.to_owned()..char::MAX.to_string().repeat(8)
 }
 
 pub trait Store: Send + Sync {
