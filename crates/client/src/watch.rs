@@ -1,0 +1,144 @@
+//! A watch as a stream of events, decoded one line at a time.
+use crate::{ApiStatus, Body, Error};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use http_body::Body as _;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum WatchEvent<K> {
+    Added(K),
+    Modified(K),
+    /// The object as it was last.
+    Deleted(K),
+    /// All events up to this revision have been sent.
+    Bookmark {
+        resource_version: String,
+        initial_events_end: bool,
+    },
+}
+
+/// One event may not be larger than this: an object is at most 3 MiB.
+const EVENT_MAX_BYTES: usize = 16 << 20;
+
+/// Ends when the server ends it; an error is the last item.
+pub struct WatchStream<K> {
+    body: Option<Body>,
+    buffer: BytesMut,
+    /// How much of `buffer` is known to hold no line end.
+    scanned: usize,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: DeserializeOwned> WatchStream<K> {
+    pub(crate) fn new(body: Body) -> Self {
+        Self { body: Some(body), buffer: BytesMut::new(), scanned: 0, kind: PhantomData }
+    }
+    fn take_line(&mut self) -> Option<Bytes> {
+        loop {
+            let found = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n');
+            let Some(at) = found else {
+                self.scanned = self.buffer.len();
+                return None;
+            };
+            let line = self.buffer.split_to(self.scanned + at).freeze();
+            self.buffer.advance(1);
+            self.scanned = 0;
+            if !line.is_empty() {
+                return Some(line);
+            }
+        }
+    }
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<WatchEvent<K>, Error>>> {
+        self.body = None;
+        self.buffer.clear();
+        self.scanned = 0;
+        Poll::Ready(Some(Err(error)))
+    }
+    fn deliver(&mut self, line: &[u8]) -> Poll<Option<Result<WatchEvent<K>, Error>>> {
+        match decode(line) {
+            Ok(event) => Poll::Ready(Some(Ok(event))),
+            Err(error) => self.fail(error),
+        }
+    }
+}
+
+impl<K: DeserializeOwned> Stream for WatchStream<K> {
+    type Item = Result<WatchEvent<K>, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(line) = this.take_line() {
+                return this.deliver(&line);
+            }
+            let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        this.buffer.extend_from_slice(&data);
+                    }
+                    if this.buffer.len() > EVENT_MAX_BYTES && !this.buffer.contains(&b'\n') {
+                        let why = format!("a watch event is over {EVENT_MAX_BYTES} bytes");
+                        return this.fail(Error::Transport(why.into()));
+                    }
+                }
+                Some(Err(error)) => return this.fail(Error::Transport(error)),
+                None => {
+                    this.body = None;
+                    let rest = this.buffer.split().freeze();
+                    this.scanned = 0;
+                    if rest.iter().all(u8::is_ascii_whitespace) {
+                        return Poll::Ready(None);
+                    }
+                    return this.deliver(&rest);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    r#type: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct OnlyMeta {
+    metadata: Meta,
+}
+
+fn decode<K: DeserializeOwned>(line: &[u8]) -> Result<WatchEvent<K>, Error> {
+    let wire: Wire<'_> = serde_json::from_slice(line).map_err(Error::Decode)?;
+    let object = wire.object.get();
+    let typed = || serde_json::from_str::<K>(object).map_err(Error::Decode);
+    Ok(match wire.r#type {
+        "ADDED" => WatchEvent::Added(typed()?),
+        "MODIFIED" => WatchEvent::Modified(typed()?),
+        "DELETED" => WatchEvent::Deleted(typed()?),
+        "BOOKMARK" => {
+            let object: OnlyMeta = serde_json::from_str(object).map_err(Error::Decode)?;
+            let end = object.metadata.annotations.get("k8s.io/initial-events-end");
+            WatchEvent::Bookmark {
+                resource_version: object.metadata.resource_version,
+                initial_events_end: end.is_some_and(|value| value == "true"),
+            }
+        }
+        _ => return Err(Error::Api(Box::new(ApiStatus::from_body(500, object.as_bytes())))),
+    })
+}
