@@ -3,8 +3,13 @@
 //! A row is pure: it has no clock, no store and no client. Everything that the API server does with
 //! a kind (routing, discovery, OpenAPI, tables, selectors) it reads from the row; there are no
 //! per-kind handlers. To add a kind: write one file under its group, add one line to [`RESOURCES`].
+pub mod at;
 mod core;
+pub mod meta;
+pub mod names;
 mod row;
+
+pub use at::At;
 
 pub use row::{
     Column, Convert, Deletion, Info, Resource, ScalePaths, Scope, Subresource, Verbs, object,

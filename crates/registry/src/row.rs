@@ -1,4 +1,5 @@
 //! What a row is: the facts of a kind and its pure hooks, all with defaults that suit most kinds.
+use crate::names;
 use api::{FieldErrors, Gvk, Value};
 use std::borrow::Cow;
 
@@ -22,6 +23,8 @@ pub struct Info {
     pub create_on_update: bool,
     /// Where the objects are kept, if the row is another face of a stored kind.
     pub stored_as: Option<(&'static str, &'static str)>,
+    /// Something in Kybern acts on objects of the kind. Where not, writers are warned.
+    pub acted_on: bool,
 }
 
 impl Info {
@@ -39,6 +42,7 @@ impl Info {
             unconditional_update: true,
             create_on_update: false,
             stored_as: None,
+            acted_on: true,
         }
     }
     pub const fn short(mut self, names: &'static [&'static str]) -> Self {
@@ -65,6 +69,28 @@ impl Info {
     pub const fn stored_as(mut self, group: &'static str, plural: &'static str) -> Self {
         self.stored_as = Some((group, plural));
         self
+    }
+    /// Nothing in Kybern acts on the kind yet.
+    pub const fn stored_only(mut self) -> Self {
+        self.acted_on = false;
+        self
+    }
+    /// A PUT to a name that is not there creates it.
+    pub const fn with_create_on_update(mut self) -> Self {
+        self.create_on_update = true;
+        self
+    }
+    /// An update must carry the resourceVersion that it was made from.
+    pub const fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
+        self
+    }
+    /// What a writer is told of a kind that nothing acts on.
+    pub fn unacted_warning(&self) -> Option<String> {
+        let (version, kind) = (self.gvk.api_version(), &self.gvk.kind);
+        (!self.acted_on).then(|| {
+            format!("Kybern does not act on {version} {kind} yet: the object is stored only")
+        })
     }
     pub fn namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
@@ -249,12 +275,13 @@ pub trait Resource: Send + Sync {
     }
     /// The rule for `metadata.name`; an error text of upstream's, or nothing. The default is a DNS
     /// subdomain (RFC 1123).
-    fn validate_name(&self, name: &str, _generated_prefix: bool) -> Vec<String> {
-        object::dns_subdomain(name)
+    fn validate_name(&self, name: &str, generated_prefix: bool) -> Vec<String> {
+        names::subdomain(name, generated_prefix)
     }
-    /// Sent to the client as `Warning` headers.
+    /// Sent to the client as `Warning` headers. A row that has its own also gives
+    /// [`Info::unacted_warning`].
     fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
-        Vec::new()
+        self.info().unacted_warning().into_iter().collect()
     }
     fn columns(&self) -> &[Column] {
         const COLUMNS: &[Column] = &[
@@ -309,28 +336,7 @@ pub mod object {
 
     /// RFC 1123 subdomain: upstream's error text, or nothing.
     pub fn dns_subdomain(name: &str) -> Vec<String> {
-        let mut errors = Vec::new();
-        if name.len() > 253 {
-            errors.push("must be no more than 253 bytes".to_owned());
-        }
-        if !name.split('.').all(is_label) {
-            errors.push(
-                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
-                 characters, '-' or '.', and must start and end with an alphanumeric character \
-                 (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?\
-                 (\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-                    .to_owned(),
-            );
-        }
-        errors
-    }
-
-    fn is_label(part: &str) -> bool {
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        !part.is_empty()
-            && part.bytes().all(inner)
-            && !part.starts_with('-')
-            && !part.ends_with('-')
+        super::names::subdomain(name, false)
     }
 
     /// Time since an RFC 3339 timestamp as kubectl shows it: `5s`, `3m20s`, `4h`, `12d`.
