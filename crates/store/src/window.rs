@@ -107,6 +107,22 @@ impl Window {
         }
     }
 
+    /// Starts over at `latest`, when what led there is not known: every watcher is cut off.
+    pub fn reset(&self, latest: Revision) {
+        let mut inner = self.lock();
+        inner.ring.clear();
+        inner.bytes = 0;
+        inner.floor = latest.0;
+        inner.visible = latest.0;
+        let mut wakers = Vec::new();
+        for watcher in inner.watchers.values_mut() {
+            watcher.lagged = true;
+            wakers.extend(watcher.waker.take());
+        }
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// The latest revealed revision.
     pub fn latest(&self) -> Revision {
         Revision(self.lock().visible)
