@@ -1,5 +1,5 @@
 //! What the node's network is told, and how it fails.
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
@@ -38,23 +38,6 @@ impl Default for Vxlan {
     fn default() -> Self {
         Vxlan { vni: 4096, port: 8472 }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-/// One `hostPort` of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostPort {
-    /// `None`: every address of the node.
-    pub host_ip: Option<Ipv4Addr>,
-    pub host_port: u16,
-    pub container_port: u16,
-    pub protocol: Protocol,
 }
 
 /// What a pod got.

@@ -3,10 +3,19 @@
 //! Every call here blocks for at most a few milliseconds; async callers use `spawn_blocking`.
 //! [`run`] is the async driver that turns API objects into packet rules.
 pub mod config;
+mod conntrack;
 pub mod driver;
+mod health;
 pub mod hostlab;
+mod leases;
+mod names;
+mod netlink;
+mod nft;
 pub mod node;
+mod rtnl;
+mod rules;
 
-pub use config::{Error, HostPort, NetConfig, Peer, PodNet, Protocol, Result, Vxlan};
+pub use config::{Error, NetConfig, Peer, PodNet, Result, Vxlan};
 pub use driver::{LocalService, NetEvent, run};
+pub use netplan::{HostPort, Protocol};
 pub use node::{NodeNet, cleanup, free_networks, primary_address};

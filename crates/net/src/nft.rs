@@ -1,0 +1,438 @@
+//! Packet rules in the kernel: nftables over netlink, one transaction per change.
+//!
+//! Knows the wire format of what `netplan` can say. A transaction is applied whole or not at all.
+mod expr;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use netplan::{Chain, Hook, KeyPart, MapKey, Op, Rule, SetKind, Value};
+
+use crate::config::{Error, Result};
+use crate::netlink::{
+    Answer, Buf, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, Socket, as_text, attr, attrs, kernel_error,
+};
+
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NEWTABLE: u16 = 0;
+const GETTABLE: u16 = 1;
+const DELTABLE: u16 = 2;
+const NEWCHAIN: u16 = 3;
+const DELCHAIN: u16 = 5;
+const NEWRULE: u16 = 6;
+const DELRULE: u16 = 8;
+const NEWSET: u16 = 9;
+const DELSET: u16 = 11;
+const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
+const DELSETELEM: u16 = 14;
+
+const TABLE_NAME: u16 = 1;
+const TABLE_USERDATA: u16 = 6;
+const SET_ANONYMOUS: u32 = 1;
+const SET_CONSTANT: u32 = 2;
+const SET_MAP: u32 = 8;
+const SET_TIMEOUT: u32 = 0x10;
+const SET_EVAL: u32 = 0x20;
+const DATA_VERDICT: u32 = 0xffff_ff00;
+const VERDICT_JUMP: i32 = -3;
+const VERDICT_GOTO: i32 = -4;
+const VERDICT_RETURN: i32 = -5;
+const VERDICT_DROP: i32 = 0;
+/// Types as `nft` numbers them, for its listings only.
+const TYPE_ADDR: u32 = 7;
+const TYPE_PROTO: u32 = 12;
+const TYPE_PORT: u32 = 13;
+const TYPE_INTEGER: u32 = 4;
+/// Elements per message: an attribute cannot be longer than 64 KiB.
+const ELEMENTS_PER_MESSAGE: usize = 400;
+/// The kernel's limit for a table's comment.
+const COMMENT_BYTES: usize = 128;
+
+/// A transaction on one table, as it is being written.
+pub(crate) struct Transaction {
+    table: String,
+    buf: Buf,
+    sequence: u32,
+    set_id: u32,
+    /// What each message was for, by sequence number.
+    what: Vec<String>,
+}
+
+impl Transaction {
+    pub(crate) fn new(table: &str) -> Transaction {
+        let mut this = Transaction {
+            table: table.to_owned(),
+            buf: Buf::default(),
+            sequence: 0,
+            set_id: 0,
+            what: Vec::new(),
+        };
+        this.batch_mark(BATCH_BEGIN, "commit the packet rules");
+        this
+    }
+
+    /// Makes an empty table, whether there was one or not.
+    pub(crate) fn recreate_table(&mut self, comment: &str) {
+        self.add_table(comment);
+        self.delete_table();
+        self.add_table(comment);
+    }
+
+    pub(crate) fn delete_table(&mut self) {
+        let table = self.table.clone();
+        self.message(DELTABLE, 0, "delete the table", |buf| buf.attr_str(TABLE_NAME, &table));
+    }
+
+    fn add_table(&mut self, comment: &str) {
+        let table = self.table.clone();
+        let text = &comment.as_bytes()[..comment.len().min(COMMENT_BYTES)];
+        self.message(NEWTABLE, NLM_F_CREATE, "create the table", |buf| {
+            buf.attr_str(TABLE_NAME, &table);
+            // A comment is one type-length-value of type 0.
+            let mut userdata = vec![0, text.len() as u8 + 1];
+            userdata.extend_from_slice(text);
+            userdata.push(0);
+            buf.attr(TABLE_USERDATA, &userdata);
+        });
+    }
+
+    pub(crate) fn apply(&mut self, ops: &[Op]) {
+        for op in ops {
+            match op {
+                Op::AddChain(chain) => self.add_chain(chain),
+                Op::AddSet { name, key, kind } => self.add_set(name, *key, *kind),
+                Op::SetRules { chain, rules } => self.set_rules(chain, rules),
+                Op::DeleteChain(chain) => self.named(DELCHAIN, "delete chain", 3, chain),
+                Op::DeleteSet(set) => self.named(DELSET, "delete map", 2, set),
+                Op::AddElements { set, elements } => self.elements(NEWSETELEM, set, elements),
+                Op::DeleteElements { set, elements } => self.elements(DELSETELEM, set, elements),
+            }
+        }
+    }
+
+    pub(crate) fn forget_clients(&mut self, map: &str, clients: &[Ipv4Addr]) {
+        for part in clients.chunks(ELEMENTS_PER_MESSAGE) {
+            self.element_message(DELSETELEM, map, None, part, |buf, client| {
+                buf.nest(1, |key| key.attr(1, &client.octets()));
+            });
+        }
+    }
+
+    fn batch_mark(&mut self, kind: u16, what: &str) {
+        self.sequence += 1;
+        self.what.push(what.to_owned());
+        self.buf.begin(kind, 0, self.sequence);
+        self.buf.put(&[0, 0, 0, SUBSYSTEM as u8]);
+        self.buf.end();
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, what: &str, fill: impl FnOnce(&mut Buf)) {
+        self.sequence += 1;
+        self.what.push(what.to_owned());
+        self.buf.begin(SUBSYSTEM << 8 | kind, flags, self.sequence);
+        self.buf.put(&[libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+        fill(&mut self.buf);
+        self.buf.end();
+    }
+
+    fn named(&mut self, kind: u16, what: &str, attribute: u16, name: &str) {
+        let table = self.table.clone();
+        self.message(kind, 0, &format!("{what} {name}"), |buf| {
+            buf.attr_str(1, &table);
+            buf.attr_str(attribute, name);
+        });
+    }
+
+    fn add_chain(&mut self, chain: &Chain) {
+        let table = self.table.clone();
+        self.message(NEWCHAIN, NLM_F_CREATE, &format!("create chain {}", chain.name), |buf| {
+            buf.attr_str(1, &table);
+            buf.attr_str(3, &chain.name);
+            if let Some(hook) = chain.hook {
+                let (kind, number, priority) = hook_numbers(hook);
+                buf.nest(4, |hook| {
+                    hook.attr_be32(1, number);
+                    hook.attr_be32(2, priority as u32);
+                });
+                buf.attr_str(7, kind);
+            }
+        });
+        for rule in &chain.rules {
+            self.add_rule(&chain.name, rule);
+        }
+    }
+
+    fn set_rules(&mut self, chain: &str, rules: &[Rule]) {
+        self.named(DELRULE, "empty chain", 2, chain);
+        for rule in rules {
+            self.add_rule(chain, rule);
+        }
+    }
+
+    fn add_rule(&mut self, chain: &str, rule: &Rule) {
+        // What a rule chooses from has to be there before it.
+        let mut pools = Vec::new();
+        for stmt in rule {
+            if let Some(pool) = expr::pool(stmt) {
+                pools.push(self.add_pool(pool));
+            }
+        }
+        let table = self.table.clone();
+        let flags = NLM_F_CREATE | NLM_F_APPEND;
+        self.message(NEWRULE, flags, &format!("add a rule to chain {chain}"), |buf| {
+            buf.attr_str(1, &table);
+            buf.attr_str(2, chain);
+            buf.nest(4, |list| {
+                let mut pools = pools.into_iter();
+                for stmt in rule {
+                    let pool = expr::pool(stmt).and_then(|_| pools.next());
+                    expr::encode(list, stmt, pool);
+                }
+            });
+        });
+    }
+
+    /// An anonymous map from 0, 1, ... to the backends; returns its id in this transaction.
+    fn add_pool(&mut self, pool: &[SocketAddrV4]) -> u32 {
+        self.set_id += 1;
+        let id = self.set_id;
+        let table = self.table.clone();
+        self.message(NEWSET, NLM_F_CREATE, "create the backends", |buf| {
+            buf.attr_str(1, &table);
+            buf.attr_str(2, expr::POOL_NAME);
+            buf.attr_be32(3, SET_ANONYMOUS | SET_CONSTANT | SET_MAP);
+            buf.attr_be32(4, TYPE_INTEGER);
+            buf.attr_be32(5, 4);
+            buf.attr_be32(6, TYPE_ADDR << 6 | TYPE_PORT);
+            buf.attr_be32(7, 8);
+            buf.nest(9, |desc| desc.attr_be32(1, pool.len() as u32));
+            buf.attr_be32(10, id);
+        });
+        let numbered: Vec<(u32, SocketAddrV4)> = (0u32..).zip(pool.iter().copied()).collect();
+        for part in numbered.chunks(ELEMENTS_PER_MESSAGE) {
+            let fill = |buf: &mut Buf, (number, backend): &(u32, SocketAddrV4)| {
+                buf.nest(1, |key| key.attr(1, &number.to_ne_bytes()));
+                buf.nest(2, |data| data.attr(1, &backend_bytes(backend)));
+            };
+            self.element_message(NEWSETELEM, expr::POOL_NAME, Some(id), part, fill);
+        }
+        id
+    }
+
+    fn add_set(&mut self, name: &str, key: MapKey, kind: SetKind) {
+        let table = self.table.clone();
+        self.set_id += 1;
+        let id = self.set_id;
+        let (key_type, key_bytes) = key_shape(key);
+        self.message(NEWSET, NLM_F_CREATE, &format!("create map {name}"), |buf| {
+            buf.attr_str(1, &table);
+            buf.attr_str(2, name);
+            let flags = match kind {
+                SetKind::Members => 0,
+                SetKind::Verdicts | SetKind::Backends => SET_MAP,
+                SetKind::Remembered(_) => SET_MAP | SET_TIMEOUT | SET_EVAL,
+            };
+            buf.attr_be32(3, flags);
+            buf.attr_be32(4, key_type);
+            buf.attr_be32(5, key_bytes);
+            match kind {
+                SetKind::Members => {}
+                SetKind::Verdicts => buf.attr_be32(6, DATA_VERDICT),
+                SetKind::Backends | SetKind::Remembered(_) => {
+                    buf.attr_be32(6, TYPE_ADDR << 6 | TYPE_PORT);
+                    buf.attr_be32(7, 8);
+                }
+            }
+            buf.attr_be32(10, id);
+            if let SetKind::Remembered(seconds) = kind {
+                buf.attr(11, &milliseconds(seconds));
+                // Bounds what clients can make the kernel remember.
+                buf.nest(9, |desc| desc.attr_be32(1, REMEMBERED_CLIENTS));
+            }
+        });
+    }
+
+    fn elements(&mut self, kind: u16, set: &str, elements: &[(Vec<KeyPart>, Value)]) {
+        for part in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            self.element_message(kind, set, None, part, |buf, (key, value)| {
+                buf.nest(1, |data| data.attr(1, &key_bytes(key)));
+                match value {
+                    Value::Member => {}
+                    Value::Goto(chain) => {
+                        buf.nest(2, |data| verdict(data, VERDICT_GOTO, Some(chain)));
+                    }
+                    Value::Drop => buf.nest(2, |data| verdict(data, VERDICT_DROP, None)),
+                    Value::Backend(at) => buf.nest(2, |data| data.attr(1, &backend_bytes(at))),
+                }
+            });
+        }
+    }
+
+    fn element_message<T>(
+        &mut self,
+        kind: u16,
+        set: &str,
+        id: Option<u32>,
+        elements: &[T],
+        fill: impl Fn(&mut Buf, &T),
+    ) {
+        let table = self.table.clone();
+        let verb = if kind == DELSETELEM { "delete elements of" } else { "add elements to" };
+        self.message(kind, NLM_F_CREATE, &format!("{verb} map {set}"), |buf| {
+            buf.attr_str(1, &table);
+            buf.attr_str(2, set);
+            if let Some(id) = id {
+                buf.attr_be32(4, id);
+            }
+            buf.nest(3, |list| {
+                for element in elements {
+                    list.nest(1, |buf| fill(buf, element));
+                }
+            });
+        });
+    }
+}
+
+/// A rules socket of one network namespace.
+pub(crate) struct Nft {
+    socket: Socket,
+}
+
+impl Nft {
+    /// In the calling thread's network namespace.
+    pub(crate) fn open() -> Result<Nft> {
+        Ok(Nft { socket: Socket::open(libc::NETLINK_NETFILTER as isize)? })
+    }
+
+    pub(crate) fn commit(&mut self, mut transaction: Transaction) -> Result<()> {
+        // One acknowledgement, of the last message, tells that all went well.
+        transaction.buf.acknowledge_last();
+        transaction.batch_mark(BATCH_END, "commit the packet rules");
+        let answers = self.socket.batch(&transaction.buf)?;
+        let failed = |answer: &&Answer| answer.errno != 0;
+        if let Some(answer) = answers.iter().find(failed) {
+            let index = (answer.sequence as usize).saturating_sub(1);
+            let what = transaction.what.get(index).map_or("change the packet rules", |w| w);
+            let table = &transaction.table;
+            let what = format!("cannot {what} in nftables table {table}");
+            return Err(kernel_error(&what, answer.errno, &answer.reason));
+        }
+        if answers.is_empty() {
+            return Err(Error::Invalid("the kernel did not acknowledge the packet rules".into()));
+        }
+        Ok(())
+    }
+
+    /// The IPv4 tables with their comments.
+    pub(crate) fn tables(&mut self) -> Result<Vec<(String, String)>> {
+        let buf = request(GETTABLE, NLM_F_DUMP);
+        let answers = self.socket.query("cannot list nftables tables", buf)?;
+        let parse = |body: &[u8]| {
+            let tail = body.get(4..)?;
+            let name = as_text(attr(tail, TABLE_NAME)?);
+            let comment = attr(tail, TABLE_USERDATA).and_then(|data| data.get(2..)).map(as_text);
+            Some((name, comment.unwrap_or_default()))
+        };
+        Ok(answers.iter().filter_map(|m| parse(&m.body)).collect())
+    }
+
+    /// The clients in a memory whose backend is not in `valid`.
+    pub(crate) fn strayed_clients(
+        &mut self,
+        table: &str,
+        map: &str,
+        valid: &BTreeSet<SocketAddrV4>,
+    ) -> Result<Vec<Ipv4Addr>> {
+        let mut buf = request(GETSETELEM, NLM_F_DUMP);
+        buf.attr_str(1, table);
+        buf.attr_str(2, map);
+        let answers = self.socket.query(&format!("cannot list map {map}"), buf)?;
+        let mut strayed = Vec::new();
+        for message in &answers {
+            let list = message.body.get(4..).and_then(|tail| attr(tail, 3)).unwrap_or_default();
+            for (_, element) in attrs(list) {
+                let client = attr(element, 1).and_then(|k| attr(k, 1)).and_then(address);
+                let backend = attr(element, 2).and_then(|d| attr(d, 1)).and_then(backend);
+                if let (Some(client), Some(backend)) = (client, backend)
+                    && !valid.contains(&backend)
+                {
+                    strayed.push(client);
+                }
+            }
+        }
+        Ok(strayed)
+    }
+}
+
+/// How many clients one Service port remembers at most.
+const REMEMBERED_CLIENTS: u32 = 65_536;
+
+fn request(kind: u16, flags: u16) -> Buf {
+    let mut buf = Buf::request(SUBSYSTEM << 8 | kind, flags);
+    buf.put(&[libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+    buf
+}
+
+fn hook_numbers(hook: Hook) -> (&'static str, u32, i32) {
+    match hook {
+        Hook::NatPrerouting => ("nat", libc::NF_INET_PRE_ROUTING as u32, -100),
+        Hook::NatOutput => ("nat", libc::NF_INET_LOCAL_OUT as u32, -100),
+        Hook::NatPostrouting => ("nat", libc::NF_INET_POST_ROUTING as u32, 100),
+        Hook::FilterForward => ("filter", libc::NF_INET_FORWARD as u32, 0),
+        Hook::FilterOutput => ("filter", libc::NF_INET_LOCAL_OUT as u32, 0),
+    }
+}
+
+fn key_shape(key: MapKey) -> (u32, u32) {
+    match key {
+        MapKey::AddrProtoPort => ((TYPE_ADDR << 6 | TYPE_PROTO) << 6 | TYPE_PORT, 12),
+        MapKey::ProtoPort => (TYPE_PROTO << 6 | TYPE_PORT, 8),
+        MapKey::SrcDst => (TYPE_ADDR << 6 | TYPE_ADDR, 8),
+        MapKey::Src => (TYPE_ADDR, 4),
+    }
+}
+
+/// Each part of a key is padded to four bytes.
+fn key_bytes(key: &[KeyPart]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(12);
+    for part in key {
+        match part {
+            KeyPart::Addr(ip) => bytes.extend_from_slice(&ip.octets()),
+            KeyPart::Proto(proto) => bytes.extend_from_slice(&[proto.number(), 0, 0, 0]),
+            KeyPart::Port(port) => {
+                bytes.extend_from_slice(&port.to_be_bytes());
+                bytes.extend_from_slice(&[0, 0]);
+            }
+        }
+    }
+    bytes
+}
+
+fn backend_bytes(at: &SocketAddrV4) -> Vec<u8> {
+    key_bytes(&[KeyPart::Addr(*at.ip()), KeyPart::Port(at.port())])
+}
+
+fn backend(bytes: &[u8]) -> Option<SocketAddrV4> {
+    let port = u16::from_be_bytes(bytes.get(4..6)?.try_into().ok()?);
+    Some(SocketAddrV4::new(address(bytes.get(..4)?)?, port))
+}
+
+fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
+    Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))
+}
+
+fn milliseconds(seconds: u32) -> [u8; 8] {
+    (u64::from(seconds) * 1000).to_be_bytes()
+}
+
+fn verdict(buf: &mut Buf, code: i32, chain: Option<&str>) {
+    buf.nest(2, |verdict| {
+        verdict.attr_be32(1, code as u32);
+        if let Some(chain) = chain {
+            verdict.attr_str(2, chain);
+        }
+    });
+}

@@ -1,0 +1,139 @@
+//! The node's packet rules: what is planned, and what the kernel has.
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use netplan::{Changes, Ruleset, State};
+
+use crate::config::{NetConfig, Result};
+use crate::names;
+use crate::netlink::Socket;
+use crate::nft::{Nft, Transaction};
+use crate::rtnl::Rtnl;
+
+/// How often clients are looked for that were remembered with a backend just before it went.
+const MEMORY_ROUNDS: usize = 3;
+
+pub(crate) struct Rules {
+    pub state: State,
+    table: String,
+    comment: String,
+    ruleset: Ruleset,
+    /// The kernel has `ruleset`, so that differences can be applied.
+    installed: bool,
+    nft: Nft,
+    conntrack: Socket,
+    rtnl: Rtnl,
+}
+
+impl Rules {
+    pub(crate) fn open(config: &NetConfig, gateway: Ipv4Addr) -> Result<Rules> {
+        let state = State::new(netplan::Config {
+            node: config.node.clone(),
+            cluster_cidr: config.cluster_cidr,
+            service_cidr: config.service_cidr,
+            gateway,
+        });
+        let (pods, services) = (config.cluster_cidr, config.service_cidr);
+        Ok(Rules {
+            state,
+            table: names::table(&config.cluster_id),
+            comment: format!("pods={pods} services={services}"),
+            ruleset: Ruleset::default(),
+            installed: false,
+            nft: Nft::open()?,
+            conntrack: Socket::open(libc::NETLINK_NETFILTER as isize)?,
+            rtnl: Rtnl::open()?,
+        })
+    }
+
+    /// Puts the rules of a cluster without Services in place, unless an earlier run left its
+    /// rules: those go on serving until everything is known again.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let there = self.nft.tables()?.iter().any(|(name, _)| *name == self.table);
+        if there { Ok(()) } else { self.install() }
+    }
+
+    /// Replaces all rules.
+    pub(crate) fn install(&mut self) -> Result<()> {
+        self.installed = false;
+        self.ruleset = netplan::plan(&self.state);
+        // What is planned already is not planned again.
+        let _ = self.state.plan_changes(&mut self.ruleset);
+        let mut transaction = Transaction::new(&self.table);
+        transaction.recreate_table(&self.comment);
+        transaction.apply(&self.ruleset.create());
+        self.nft.commit(transaction)?;
+        self.installed = true;
+        let frontends = self.ruleset.udp_frontends();
+        self.forget_flows(&frontends)
+    }
+
+    /// Applies what has changed in the state. After a failure the next call replaces everything.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if !self.installed {
+            return self.install();
+        }
+        let changes = self.state.plan_changes(&mut self.ruleset);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.installed = false;
+        self.apply(&changes)?;
+        self.installed = true;
+        Ok(())
+    }
+
+    /// Like [`Rules::flush`], but leaves the rules of an earlier run alone.
+    pub(crate) fn flush_if_installed(&mut self) -> Result<()> {
+        if self.installed { self.flush() } else { Ok(()) }
+    }
+
+    fn apply(&mut self, changes: &Changes) -> Result<()> {
+        if !changes.ops.is_empty() {
+            let mut transaction = Transaction::new(&self.table);
+            transaction.apply(&changes.ops);
+            self.nft.commit(transaction)?;
+        }
+        for (map, valid) in &changes.memories {
+            for _ in 0..MEMORY_ROUNDS {
+                let strayed = self.nft.strayed_clients(&self.table, map, valid)?;
+                if strayed.is_empty() {
+                    break;
+                }
+                let mut transaction = Transaction::new(&self.table);
+                transaction.forget_clients(map, &strayed);
+                self.nft.commit(transaction)?;
+            }
+        }
+        self.forget_flows(&changes.udp)
+    }
+
+    fn forget_flows(&mut self, frontends: &[netplan::UdpFrontend]) -> Result<()> {
+        if frontends.is_empty() {
+            return Ok(());
+        }
+        let own: Vec<Ipv4Addr> =
+            self.rtnl.addresses()?.into_iter().map(|(_, address)| address.addr()).collect();
+        let is_local = |ip: Ipv4Addr| own.contains(&ip);
+        crate::conntrack::forget_stale(&mut self.conntrack, frontends, &is_local)?;
+        Ok(())
+    }
+}
+
+/// Removes the cluster's tables; returns the networks that they were for.
+pub(crate) fn remove(cluster_id: &str) -> Result<Vec<Ipv4Net>> {
+    let mut nft = Nft::open()?;
+    let names = [names::table(cluster_id), names::lab_table(cluster_id)];
+    let mut networks = Vec::new();
+    for (table, comment) in nft.tables()? {
+        if !names.contains(&table) {
+            continue;
+        }
+        let values = comment.split(' ').filter_map(|word| word.split_once('='));
+        networks.extend(values.filter_map(|(_, value)| value.parse::<Ipv4Net>().ok()));
+        let mut transaction = Transaction::new(&table);
+        transaction.delete_table();
+        nft.commit(transaction)?;
+    }
+    Ok(networks)
+}

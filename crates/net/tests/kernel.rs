@@ -1,0 +1,8 @@
+//! The node's network against the real kernel, in network namespaces of its own.
+//!
+//! Needs root; without it every test says so and passes.
+mod kernel {
+    pub(crate) mod fixture;
+    mod services;
+    mod topology;
+}

@@ -1,0 +1,229 @@
+//! The vocabulary of rules: just what the plans need, each with its `nft` notation as `Display`.
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use ipnet::Ipv4Net;
+
+use crate::facts::Protocol;
+
+/// The bit of the packet mark that asks for source translation.
+pub const MASQUERADE_MARK: u32 = 0x4000;
+
+/// Where a base chain is attached, in the kernel's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    NatPrerouting,
+    NatOutput,
+    NatPostrouting,
+    FilterForward,
+    FilterOutput,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    pub name: String,
+    pub hook: Option<Hook>,
+    pub rules: Vec<Rule>,
+}
+
+pub type Rule = Vec<Stmt>;
+
+/// What a packet is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MapKey {
+    AddrProtoPort,
+    ProtoPort,
+    SrcDst,
+    Src,
+}
+
+/// One part of an element's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyPart {
+    Addr(Ipv4Addr),
+    Proto(Protocol),
+    Port(u16),
+}
+
+/// What an element maps to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Member,
+    Goto(String),
+    Drop,
+    Backend(SocketAddrV4),
+}
+
+/// One match or action; a rule's statements are evaluated in order until one does not match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stmt {
+    Src {
+        net: Ipv4Net,
+        negate: bool,
+    },
+    Dst {
+        net: Ipv4Net,
+        negate: bool,
+    },
+    SrcLocal,
+    DstLocal,
+    OutLoopback,
+    Tcp,
+    CtDnat,
+    CtInvalid,
+    Marked,
+    Mark,
+    Unmark,
+    InSet {
+        key: MapKey,
+        set: String,
+    },
+    Vmap {
+        key: MapKey,
+        map: String,
+    },
+    /// Translates to the backend that the map has for the packet; no match without one.
+    DnatMap {
+        key: MapKey,
+        map: String,
+    },
+    /// Translates to a backend chosen at random.
+    Dnat {
+        pool: Vec<SocketAddrV4>,
+    },
+    /// Translates to the client's remembered backend and renews the memory; no match without one.
+    DnatRemembered {
+        map: String,
+        timeout_seconds: u32,
+    },
+    /// Translates to a backend chosen at random and remembers it for the client.
+    DnatRemember {
+        map: String,
+        timeout_seconds: u32,
+        pool: Vec<SocketAddrV4>,
+    },
+    Snat(Ipv4Addr),
+    Masquerade,
+    RejectReset,
+    RejectPort,
+    Jump(String),
+    Goto(String),
+    Return,
+    Drop,
+}
+
+impl Hook {
+    pub fn describe(self) -> &'static str {
+        match self {
+            Hook::NatPrerouting => "type nat hook prerouting priority dstnat",
+            Hook::NatOutput => "type nat hook output priority dstnat",
+            Hook::NatPostrouting => "type nat hook postrouting priority srcnat",
+            Hook::FilterForward => "type filter hook forward priority filter",
+            Hook::FilterOutput => "type filter hook output priority filter",
+        }
+    }
+}
+
+impl MapKey {
+    pub fn expression(self) -> &'static str {
+        match self {
+            MapKey::AddrProtoPort => "ip daddr . meta l4proto . th dport",
+            MapKey::ProtoPort => "meta l4proto . th dport",
+            MapKey::SrcDst => "ip saddr . ip daddr",
+            MapKey::Src => "ip saddr",
+        }
+    }
+
+    pub fn types(self) -> &'static str {
+        match self {
+            MapKey::AddrProtoPort => "ipv4_addr . inet_proto . inet_service",
+            MapKey::ProtoPort => "inet_proto . inet_service",
+            MapKey::SrcDst => "ipv4_addr . ipv4_addr",
+            MapKey::Src => "ipv4_addr",
+        }
+    }
+}
+
+impl fmt::Display for KeyPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyPart::Addr(ip) => write!(f, "{ip}"),
+            KeyPart::Proto(proto) => write!(f, "{proto}"),
+            KeyPart::Port(port) => write!(f, "{port}"),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Member => Ok(()),
+            Value::Goto(chain) => write!(f, " : goto {chain}"),
+            Value::Drop => write!(f, " : drop"),
+            Value::Backend(at) => write!(f, " : {} . {}", at.ip(), at.port()),
+        }
+    }
+}
+
+fn choose(pool: &[SocketAddrV4]) -> String {
+    if let [only] = pool {
+        return only.to_string();
+    }
+    let choices: Vec<String> = pool
+        .iter()
+        .enumerate()
+        .map(|(i, at)| format!("{i} : {} . {}", at.ip(), at.port()))
+        .collect();
+    format!("numgen random mod {} map {{ {} }}", pool.len(), choices.join(", "))
+}
+
+impl fmt::Display for Stmt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = |negate: &bool| if *negate { "!= " } else { "" };
+        match self {
+            Stmt::Src { net, negate } => write!(f, "ip saddr {}{net}", not(negate)),
+            Stmt::Dst { net, negate } => write!(f, "ip daddr {}{net}", not(negate)),
+            Stmt::SrcLocal => write!(f, "fib saddr type local"),
+            Stmt::DstLocal => write!(f, "fib daddr type local"),
+            Stmt::OutLoopback => write!(f, "oifname lo"),
+            Stmt::Tcp => write!(f, "meta l4proto tcp"),
+            Stmt::CtDnat => write!(f, "ct status dnat"),
+            Stmt::CtInvalid => write!(f, "ct state invalid"),
+            Stmt::Marked => write!(f, "meta mark & {MASQUERADE_MARK:#x} != 0"),
+            Stmt::Mark => write!(f, "meta mark set mark | {MASQUERADE_MARK:#x}"),
+            Stmt::Unmark => write!(f, "meta mark set mark & ~{MASQUERADE_MARK:#x}"),
+            Stmt::InSet { key, set } => write!(f, "{} @{set}", key.expression()),
+            Stmt::Vmap { key, map } => write!(f, "{} vmap @{map}", key.expression()),
+            Stmt::DnatMap { key, map } => write!(f, "dnat to {} map @{map}", key.expression()),
+            Stmt::Dnat { pool } => write!(f, "dnat to {}", choose(pool)),
+            Stmt::DnatRemembered { map, timeout_seconds } => {
+                write!(f, "dnat to ip saddr map @{map} renew {timeout_seconds}s")
+            }
+            Stmt::DnatRemember { map, timeout_seconds, pool } => {
+                write!(f, "dnat to {} remember @{map} {timeout_seconds}s", choose(pool))
+            }
+            Stmt::Snat(ip) => write!(f, "snat to {ip} fully-random"),
+            Stmt::Masquerade => write!(f, "masquerade fully-random"),
+            Stmt::RejectReset => write!(f, "reject with tcp reset"),
+            Stmt::RejectPort => write!(f, "reject with icmp port-unreachable"),
+            Stmt::Jump(chain) => write!(f, "jump {chain}"),
+            Stmt::Goto(chain) => write!(f, "goto {chain}"),
+            Stmt::Return => write!(f, "return"),
+            Stmt::Drop => write!(f, "drop"),
+        }
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "chain {} {{", self.name)?;
+        if let Some(hook) = self.hook {
+            writeln!(f, "  {};", hook.describe())?;
+        }
+        for rule in &self.rules {
+            let words: Vec<String> = rule.iter().map(Stmt::to_string).collect();
+            writeln!(f, "  {}", words.join(" "))?;
+        }
+        writeln!(f, "}}")
+    }
+}
