@@ -19,6 +19,7 @@ pub use watch::{WatchEvent, WatchStream};
 use api::{Key, Kind, Revision, Value};
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::future::Future;
@@ -263,15 +264,19 @@ impl Client {
     async fn whole(&self, request: Request<Bytes>) -> Result<Bytes, Error> {
         read_whole(self.send(request).await?.into_body()).await
     }
-    /// A response that is a success, or what it says went wrong.
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, Error> {
-        let response = self.transport.call(request).await.map_err(Error::Transport)?;
-        let code = response.status();
-        if code.is_success() {
-            return Ok(response);
-        }
-        let body = read_whole(response.into_body()).await?;
-        Err(Error::Api(Box::new(ApiStatus::from_body(code.as_u16(), &body))))
+    /// A response that is a success, or what it says went wrong. Boxed and without a borrow, so
+    /// that futures over it are `Send` wherever they are used.
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<'static, Result<Response<Body>, Error>> {
+        let transport = self.transport.clone();
+        Box::pin(async move {
+            let response = transport.call(request).await.map_err(Error::Transport)?;
+            let code = response.status();
+            if code.is_success() {
+                return Ok(response);
+            }
+            let body = read_whole(response.into_body()).await?;
+            Err(Error::Api(Box::new(ApiStatus::from_body(code.as_u16(), &body))))
+        })
     }
 }
 
@@ -281,9 +286,20 @@ pub fn revision_of(object: &Value) -> Revision {
     Revision(text.and_then(|text| text.parse().ok()).unwrap_or_default())
 }
 
-async fn read_whole(body: Body) -> Result<Bytes, Error> {
-    let limited = http_body_util::Limited::new(body, BODY_MAX_BYTES);
-    Ok(limited.collect().await.map_err(Error::Transport)?.to_bytes())
+async fn read_whole(mut body: Body) -> Result<Bytes, Error> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(Error::Transport)?.into_data() else { continue };
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        if whole.len() + data.len() > BODY_MAX_BYTES {
+            let why = format!("an answer is over {BODY_MAX_BYTES} bytes");
+            return Err(Error::Transport(why.into()));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
 }
 
 fn encode<T: Serialize>(object: &T) -> Result<Bytes, Error> {
