@@ -1,0 +1,24 @@
+//! The schema graph: what every API type looks like, and the codecs that it drives.
+//!
+//! [`builtin`] is the graph of the built-in kinds, read from the committed facts of one Kubernetes
+//! minor version; a graph for a custom resource has the same nodes. Knows no server, no store and
+//! no I/O. Nothing here panics on what comes from outside: decoding is bounded in depth, and the
+//! caller bounds the length.
+mod decode;
+mod encode;
+mod facts;
+mod finish;
+mod gotext;
+mod graph;
+mod proto;
+
+pub use decode::{DecodeError, Decoded, decode_json, decode_value, strict_error};
+pub use encode::{
+    EncodeError, encode_body, encode_json_as_proto, encode_list, encode_proto, watch_frame,
+};
+pub use facts::{VERSION, builtin};
+pub use graph::{
+    Extra, Field, Graph, GraphBuilder, List, ListType, Map, Node, Object, Omit, OneOf, Scalar,
+    Shape, Strategies, TypeId, TypeRef, Wire,
+};
+pub use proto::{PROTO_MAGIC, ProtoError, decode_proto, decode_proto_body};
