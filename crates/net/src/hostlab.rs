@@ -17,7 +17,7 @@ use crate::config::{Error, Result};
 use crate::names;
 use crate::netlink::io_error;
 use crate::nft::{Nft, Transaction};
-use crate::node::{overlap, primary_address, rtnl_in, sysctl, used_networks};
+use crate::node::{overlap, rtnl_in, sysctl, uplink_address, used_networks};
 use crate::rtnl::{Route, Rtnl, Veth};
 
 const LOOPBACK: u32 = 1;
@@ -170,7 +170,7 @@ fn ensure_bridge(
     };
     host.add_address(index, network_address(host_ip, subnet))?;
     host.set_up(index)?;
-    if primary_address()?.is_some_and(|ip| ip != host_ip) {
+    if uplink_address(host)?.is_some() {
         let _ = share_uplink(cluster_id, subnet)
             .inspect_err(|e| tracing::warn!(error = %e, "the nodes will not reach other networks"));
     }

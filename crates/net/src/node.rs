@@ -212,6 +212,7 @@ impl NodeNet {
         let inner = pod.link("eth0")?.ok_or_else(missing)?.index;
         // Nothing that claims another pod's address gets past the node.
         rtnl.set_conf(outer, CONF_RP_FILTER, 1)?;
+        rtnl.no_ipv6_address(outer);
         rtnl.set_up(outer)?;
         pod.set_up(LOOPBACK)?;
         pod.add_address(inner, Ipv4Net::from(ip))?;
@@ -266,9 +267,7 @@ impl NodeNet {
 /// The source address of the default route; without one, any address that is not loopback.
 pub fn primary_address() -> Result<Option<IpAddr>> {
     let mut rtnl = Rtnl::open()?;
-    // An address of the documentation range: nobody has a route of its own for it.
-    let outside = Ipv4Addr::new(203, 0, 113, 1);
-    if let Some(src) = rtnl.lookup(outside)?.and_then(|route| route.src) {
+    if let Some(src) = uplink_address(&mut rtnl)? {
         return Ok(Some(src.into()));
     }
     let addresses = rtnl.addresses()?;
@@ -316,6 +315,13 @@ pub fn cleanup(cluster_id: &str, data_dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The source address of the default route.
+pub(crate) fn uplink_address(rtnl: &mut Rtnl) -> Result<Option<Ipv4Addr>> {
+    // An address of the documentation range: nobody has a route of its own for it.
+    let outside = Ipv4Addr::new(203, 0, 113, 1);
+    Ok(rtnl.lookup(outside)?.and_then(|route| route.src))
 }
 
 /// A routing socket in another network namespace. The thread that goes there ends at once; the

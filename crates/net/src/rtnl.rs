@@ -242,6 +242,21 @@ impl Rtnl {
         self.socket.execute(&format!("cannot set IPv4 setting {setting} of link {index}"), buf)
     }
 
+    /// Spares a point-to-point link the traffic of IPv6 addresses that nobody uses.
+    pub(crate) fn no_ipv6_address(&mut self, index: u32) {
+        const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+        const ADDR_GEN_MODE_NONE: u8 = 1;
+        let mut buf = Buf::request(RTM_SETLINK, 0);
+        ifinfo(&mut buf, index, 0, 0);
+        buf.nest(IFLA_AF_SPEC, |families| {
+            families.nest(libc::AF_INET6 as u16, |inet6| {
+                inet6.attr(IFLA_INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE]);
+            });
+        });
+        // A kernel without IPv6 refuses this, and needs it not.
+        let _ = self.socket.execute("cannot set the IPv6 address mode", buf);
+    }
+
     /// A link that is not there is as wanted.
     pub(crate) fn delete_link(&mut self, name: &str) -> Result<()> {
         let mut buf = Buf::request(RTM_DELLINK, 0);

@@ -13,7 +13,7 @@ pub const HAIRPIN: &str = "hairpin";
 pub const HOST_PORTS: &str = "host-ports";
 /// Host ports on one address of the node.
 pub const HOST_ADDRESS_PORTS: &str = "host-address-ports";
-pub const REJECT: &str = "reject";
+pub const REJECT: &str = "refuse";
 
 const DISPATCH: &str = "dispatch";
 const NODE: &str = "node-dispatch";
