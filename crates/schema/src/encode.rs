@@ -511,7 +511,11 @@ impl Content<'_, '_, '_> {
             let before = state.out.len();
             map.next_value_seed(Content { ty: value, number: 2, field, state: &mut *state })?;
             if state.out.len() == before {
-                zero_of(value, 2, state.out);
+                match value.shape() {
+                    // Absent bytes stay absent; a list in a message is an empty message.
+                    Shape::List(_) => bytes_field(state.out, 2, b""),
+                    _ => zero_of(value, 2, state.out),
+                }
             }
             close(state.out, start);
         }
