@@ -1,4 +1,38 @@
-//! Tasks of the project: `cargo xtask tidy|test|e2e|bench|codegen`.
-fn main() -> anyhow::Result<()> {
-    anyhow::bail!("usage: cargo xtask tidy|test|e2e|bench|codegen")
+//! Tasks of the project: `cargo xtask TASK`.
+//!
+//! Everything that a test needs beside Rust is installed here, by package name, and said so.
+mod bench;
+mod e2e;
+mod shell;
+mod test;
+mod tidy;
+mod tools;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask TASK
+
+tasks:
+  tidy              check style and layering (sizes, names, who may depend on whom)
+  test              everything: tidy, unit and integration tests, end-to-end tests
+  e2e [FILTER]      the end-to-end tests only: real kubectl, real containers
+  bench [--peer upstream] [--json FILE] [ROW...]
+                    measure, beside upstream's own control plane if asked
+  codegen           make the table of schema facts anew (needs Go)";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    match args.first().map(String::as_str) {
+        Some("tidy") => tidy::run(),
+        Some("test") => test::run(),
+        Some("e2e") => e2e::run(rest),
+        Some("bench") => bench::run(rest),
+        Some("codegen") => tools::codegen(),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("{USAGE}"),
+    }
 }

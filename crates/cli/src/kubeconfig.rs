@@ -1,0 +1,161 @@
+//! Kubeconfig files: the cluster's own, and the entry in the user's, as `kind` keeps it.
+use crate::cluster::write_private;
+use crate::yaml::to_yaml;
+use anyhow::{Context, Result, bail};
+use api::Value;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// What a client needs to reach a cluster as its administrator.
+pub(crate) struct Access<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) server: &'a str,
+    pub(crate) ca_pem: &'a str,
+    pub(crate) cert_pem: &'a str,
+    pub(crate) key_pem: &'a str,
+}
+
+/// The lists of a kubeconfig, with the field that each entry has beside its name.
+const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
+
+pub(crate) fn config(access: &Access<'_>) -> Value {
+    let name = access.name;
+    json!({
+        "apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": name,
+        "clusters": [{"name": name, "cluster": {
+            "server": access.server,
+            "certificate-authority-data": base64(access.ca_pem),
+        }}],
+        "users": [{"name": name, "user": {
+            "client-certificate-data": base64(access.cert_pem),
+            "client-key-data": base64(access.key_pem),
+        }}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+    })
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// The file that kubectl would write to: the first of `$KUBECONFIG`, else `~/.kube/config`.
+pub(crate) fn users_file() -> Option<PathBuf> {
+    if let Some(list) = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
+        return std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty());
+    }
+    std::env::home_dir().map(|home| home.join(".kube/config"))
+}
+
+/// Adds or replaces the entries of `ours`, makes its context the current one, and leaves all else.
+pub(crate) fn merge(path: &Path, ours: &Value) -> Result<()> {
+    let mut theirs = read(path)?.unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config"}));
+    for list in LISTS {
+        for entry in ours[list].as_array().into_iter().flatten() {
+            let entries = entries(&mut theirs, list, path)?;
+            entries.retain(|other| other["name"] != entry["name"]);
+            entries.push(entry.clone());
+        }
+    }
+    theirs["current-context"] = ours["current-context"].clone();
+    write(path, &theirs)
+}
+
+/// Takes the entries of `name` out again, if they are those of `server`.
+pub(crate) fn remove(path: &Path, name: &str, server: &str) -> Result<()> {
+    let Some(mut theirs) = read(path)? else { return Ok(()) };
+    let ours = theirs["clusters"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|entry| entry["name"] == name && entry["cluster"]["server"] == server);
+    if !ours {
+        return Ok(());
+    }
+    for list in LISTS {
+        entries(&mut theirs, list, path)?.retain(|entry| entry["name"] != name);
+    }
+    if theirs["current-context"] == name {
+        theirs["current-context"] = json!("");
+    }
+    let empty = LISTS.iter().all(|list| theirs[*list].as_array().is_none_or(Vec::is_empty));
+    if empty && theirs["extensions"].is_null() {
+        return std::fs::remove_file(path)
+            .with_context(|| format!("cannot remove {}", path.display()));
+    }
+    write(path, &theirs)
+}
+
+fn entries<'a>(config: &'a mut Value, list: &str, path: &Path) -> Result<&'a mut Vec<Value>> {
+    let slot = &mut config[list];
+    if slot.is_null() {
+        *slot = json!([]);
+    }
+    let entries = slot.as_array_mut();
+    entries.with_context(|| format!("{}: {list} is not a list; mend or move it", path.display()))
+}
+
+fn read(path: &Path) -> Result<Option<Value>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    let value = schema::yaml_to_value(&text)
+        .with_context(|| format!("{} is not valid YAML; mend or move it", path.display()))?;
+    if !value.is_object() {
+        bail!("{} is not a kubeconfig; mend or move it", path.display());
+    }
+    Ok(Some(value))
+}
+
+fn write(path: &Path, config: &Value) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    write_private(path, to_yaml(config).as_bytes())
+}
+
+/// Writes the cluster's own kubeconfig.
+pub(crate) fn write_admin(path: &Path, config: &Value) -> Result<()> {
+    write(path, config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(name: &str) -> Value {
+        config(&Access {
+            name,
+            server: "https://127.0.0.1:6443",
+            ca_pem: "ca",
+            cert_pem: "cert",
+            key_pem: "key",
+        })
+    }
+
+    #[test]
+    fn merging_and_removing_leaves_the_rest_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sub/config");
+        merge(&path, &access("other")).unwrap();
+        let before = std::fs::read_to_string(&path).unwrap();
+        merge(&path, &access("kybern")).unwrap();
+        merge(&path, &access("kybern")).unwrap();
+        let both = read(&path).unwrap().unwrap();
+        assert_eq!(both["contexts"].as_array().unwrap().len(), 2);
+        assert_eq!(both["current-context"], "kybern");
+        remove(&path, "kybern", "https://elsewhere:1").unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), both);
+        remove(&path, "kybern", "https://127.0.0.1:6443").unwrap();
+        let after = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(after.replace("current-context: \"\"", "current-context: other"), before);
+        remove(&path, "other", "https://127.0.0.1:6443").unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,336 @@
+//! `kybern up`: from a bare machine to a cluster that answers.
+//!
+//! What was typed becomes a [`Cluster`] before any process is started or port bound; a start that
+//! fails half-way ends what it had started.
+use crate::cluster::{self, Cluster};
+use crate::output::{Format, Progress, show};
+use crate::paths::DataDir;
+use crate::process::{self, Running};
+use crate::{Folder, kubeconfig};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::json;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::time::Duration;
+
+const SERVER_PATIENCE: Duration = Duration::from_secs(60);
+const NODE_PATIENCE: Duration = Duration::from_secs(90);
+const NODES_MAX: u32 = 64;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kybern up
+  kybern up --nodes 3
+  kybern up --data-dir /tmp/second --listen 127.0.0.1:7443
+  kybern up --print-systemd-unit > /etc/systemd/system/kybern.service")]
+pub(crate) struct Up {
+    #[command(flatten)]
+    folder: Folder,
+    /// The address on which the API server listens [default: 127.0.0.1:6443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// How many nodes to run on this machine [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
+    nodes: Option<u32>,
+    /// Where objects are kept: `embedded`, `memory`, or `etcd://HOST:PORT[,HOST:PORT]`
+    #[arg(long, value_name = "URL")]
+    datastore: Option<String>,
+    /// Stay in the foreground until told to stop; the pods go on when it ends
+    #[arg(long)]
+    foreground: bool,
+    /// Leave the user's kubeconfig alone
+    #[arg(long)]
+    no_merge_kubeconfig: bool,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+    /// Print a unit file for systemd and end
+    #[arg(long)]
+    print_systemd_unit: bool,
+}
+
+/// What this command has started, for the clean-up when it fails.
+#[derive(Default)]
+struct Started(Vec<Running>);
+
+impl Up {
+    pub(crate) fn run(self) -> Result<()> {
+        if self.print_systemd_unit {
+            return self.print_unit();
+        }
+        crate::require_root("up")?;
+        let dir = self.folder.open()?;
+        let progress = Progress::new(!self.quiet && self.output == Format::Text);
+        make_folders(&dir)?;
+        let _lock = process::lock(&dir.run().join("lock"))?;
+        if let Some(server) = process::running(&dir, "server") {
+            bail!(
+                "the cluster in {} is running (pid {}): see `kybern status`, or `kybern down` first",
+                dir.root().display(),
+                server.pid
+            );
+        }
+        let known = cluster::load(&dir)?;
+        let first = known.is_none();
+        let cluster = self.decide(&dir, known)?;
+        check_port(&cluster)?;
+        cluster::save(&dir, &cluster)?;
+        let mut started = Started::default();
+        let outcome = self.start(&dir, &cluster, &progress, &mut started);
+        if let Err(error) = outcome {
+            progress.line("that failed: ending what was started");
+            for process in started.0.iter().rev() {
+                process::stop(*process, Duration::from_secs(10));
+            }
+            if first {
+                // A first start that failed leaves nothing that runs; the data stays for a look.
+                let _ = crate::down::end_workloads(&dir, &cluster);
+                let _ = std::fs::remove_file(dir.cluster());
+            }
+            return Err(error);
+        }
+        self.tell(&dir, &cluster, &progress);
+        if self.foreground { stay(&started.0) } else { Ok(()) }
+    }
+
+    /// What was typed, what was decided before, and what this machine has free, in that order.
+    fn decide(&self, dir: &DataDir, known: Option<Cluster>) -> Result<Cluster> {
+        let mut cluster = match known {
+            Some(cluster) => cluster,
+            None => fresh(dir)?,
+        };
+        if let Some(listen) = self.listen {
+            ensure!(listen.is_ipv4(), "--listen {listen}: only IPv4 addresses are served so far");
+            cluster.listen = listen.to_string();
+        }
+        if let Some(datastore) = &self.datastore {
+            let kind = |text: &str| matches!(text, "embedded" | "memory") || text.starts_with("etcd://");
+            ensure!(
+                kind(datastore),
+                "--datastore {datastore}: give `embedded`, `memory` or `etcd://HOST:PORT`"
+            );
+            cluster.datastore.clone_from(datastore);
+        }
+        if let Some(nodes) = self.nodes {
+            let names = node_names(nodes);
+            let kept = cluster.nodes.iter().all(|node| names.contains(node));
+            ensure!(
+                cluster.nodes.is_empty() || kept,
+                "the cluster in {} has {} nodes already: `kybern down --wipe` first to have other ones",
+                dir.root().display(),
+                cluster.nodes.len()
+            );
+            cluster.nodes = names;
+        } else if cluster.nodes.is_empty() {
+            cluster.nodes = node_names(1);
+        }
+        Ok(cluster)
+    }
+
+    fn start(
+        &self,
+        dir: &DataDir,
+        cluster: &Cluster,
+        progress: &Progress,
+        started: &mut Started,
+    ) -> Result<()> {
+        let mut say = |text: &str| progress.line(text);
+        progress.line("starting the control plane");
+        let data_dir = dir.root().to_string_lossy().into_owned();
+        let args = ["server".to_owned(), "--data-dir".to_owned(), data_dir, "--background".to_owned()];
+        let server = process::start(dir, "server", &args, SERVER_PATIENCE, &mut say)?;
+        started.0.push(server);
+        let access = crate::server::Access::load(dir)?;
+        let config = kubeconfig::config(&access.kubeconfig(&cluster_url(cluster)));
+        kubeconfig::write_admin(&dir.admin_kubeconfig(), &config)?;
+        progress.line(&match cluster.nodes.len() {
+            1 => "starting the node".to_owned(),
+            n => format!("starting {n} nodes"),
+        });
+        let token = access.node_token(dir)?;
+        let nodes = std::thread::scope(|scope| {
+            let tasks: Vec<_> = (0..cluster.nodes.len())
+                .map(|index| scope.spawn({ let token = &token; move || start_node(dir, cluster, index, token) }))
+                .collect();
+            tasks.into_iter().map(|task| task.join()).collect::<Vec<_>>()
+        });
+        let mut failure = None;
+        for node in nodes {
+            match node.map_err(|_| anyhow::anyhow!("starting a node panicked"))? {
+                Ok(process) => started.0.push(process),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if !self.no_merge_kubeconfig
+            && let Some(path) = kubeconfig::users_file()
+        {
+            kubeconfig::merge(&path, &config)?;
+            progress.line(&format!("context `kybern` is in {}", path.display()));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, dir: &DataDir, cluster: &Cluster, progress: &Progress) {
+        let kubeconfig = dir.admin_kubeconfig();
+        let report = json!({
+            "server": cluster_url(cluster),
+            "kubeconfig": kubeconfig,
+            "nodes": cluster.nodes,
+            "seconds": (progress.seconds() * 1000.0).round() / 1000.0,
+        });
+        if self.quiet && self.output == Format::Text {
+            return;
+        }
+        show(self.output, &report, || {
+            let hint = if self.no_merge_kubeconfig {
+                format!("export KUBECONFIG={}\n  ", kubeconfig.display())
+            } else {
+                String::new()
+            };
+            format!(
+                "The cluster is ready. Next:\n\n  {hint}kubectl get nodes\n  \
+                 kubectl create deployment hello --image=kybern.local/toolbox --replicas=3 \
+                 -- toolbox serve\n\n"
+            )
+        });
+    }
+
+    fn print_unit(&self) -> Result<()> {
+        let exe = std::env::current_exe().context("cannot find the path of this program")?;
+        let dir = self.folder.open()?;
+        crate::output::print(&format!(
+            "[Unit]\nDescription=Kybern: Kubernetes in one binary\nAfter=network-online.target\n\
+             Wants=network-online.target\n\n[Service]\n\
+             ExecStart={} up --foreground --quiet --data-dir {}\n\
+             # Pods outlive a restart of kybern.\nKillMode=process\nDelegate=yes\n\
+             Restart=always\nRestartSec=1\nLimitNOFILE=1048576\nTasksMax=infinity\n\n\
+             [Install]\nWantedBy=multi-user.target\n",
+            exe.display(),
+            dir.root().display()
+        ));
+        Ok(())
+    }
+}
+
+pub(crate) fn cluster_url(cluster: &Cluster) -> String {
+    let listen = cluster.listen.replace("0.0.0.0", "127.0.0.1");
+    format!("https://{listen}")
+}
+
+fn node_names(nodes: u32) -> Vec<String> {
+    match nodes {
+        1 => vec!["kybern".to_owned()],
+        n => (0..n).map(|index| format!("kybern-{index}")).collect(),
+    }
+}
+
+fn fresh(dir: &DataDir) -> Result<Cluster> {
+    let (pods, services) = net::free_networks().context("cannot choose address ranges")?;
+    let nodes = net::hostlab::free_subnet().context("cannot choose address ranges")?;
+    Ok(Cluster {
+        format: cluster::FORMAT,
+        id: cluster::id_of(dir.root()),
+        listen: "127.0.0.1:6443".to_owned(),
+        pod_cidr: pods.to_string(),
+        service_cidr: services.to_string(),
+        node_cidr: nodes.to_string(),
+        nodes: Vec::new(),
+        datastore: "embedded".to_owned(),
+    })
+}
+
+fn make_folders(dir: &DataDir) -> Result<()> {
+    for folder in [dir.root().to_path_buf(), dir.run(), dir.logs(), dir.nodes(), dir.pki()] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    // Containers reach their volumes through it; the secrets inside have modes of their own.
+    let open = std::fs::Permissions::from_mode(0o711);
+    for folder in [dir.root().to_path_buf(), dir.nodes()] {
+        std::fs::set_permissions(&folder, open.clone())
+            .with_context(|| format!("cannot set the mode of {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn check_port(cluster: &Cluster) -> Result<()> {
+    TcpListener::bind(&cluster.listen).map(drop).map_err(|error| {
+        let what = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there: stop it, or choose another --listen".to_owned()
+            }
+            _ => format!("{error}: choose another --listen"),
+        };
+        anyhow::anyhow!("cannot listen on {}: {what}", cluster.listen)
+    })
+}
+
+fn start_node(dir: &DataDir, cluster: &Cluster, index: usize, token: &str) -> Result<Running> {
+    let name = &cluster.nodes[index];
+    let mut args: Vec<String> = Vec::new();
+    let mut push = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
+    push("agent", "--background".to_owned());
+    push("--data-dir", dir.node(name).to_string_lossy().into_owned());
+    push("--images-dir", dir.images().to_string_lossy().into_owned());
+    push("--server", cluster.advertise_url()?);
+    push("--token", token.to_owned());
+    push("--node-name", name.clone());
+    push("--cluster-id", cluster.id.clone());
+    if cluster.nodes.len() > 1 {
+        let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
+        let ns = net::hostlab::create_node_ns(&cluster.id, dir.root(), name, index as u32, subnet)
+            .with_context(|| format!("cannot make the network of node {name}"))?;
+        push("--netns", ns.path.to_string_lossy().into_owned());
+        push("--node-ip", ns.ip.to_string());
+    } else if let Some(ip) = single_node_ip()? {
+        push("--node-ip", ip.to_string());
+    } else {
+        push("--node-ip", cluster.advertise_ip()?.to_string());
+    }
+    process::start(dir, &format!("agent-{name}"), &args, NODE_PATIENCE, &mut |_| ())
+}
+
+fn single_node_ip() -> Result<Option<Ipv4Addr>> {
+    Ok(match net::primary_address().context("cannot read this machine's addresses")? {
+        Some(std::net::IpAddr::V4(ip)) => Some(ip),
+        _ => None,
+    })
+}
+
+/// Waits for a signal or for the end of a process; then ends the rest. Pods go on.
+fn stay(processes: &[Running]) -> Result<()> {
+    let runtime = crate::runtime_for_command()?;
+    let ended = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut child = signal(SignalKind::child())?;
+        loop {
+            tokio::select! {
+                _ = term.recv() => return anyhow::Ok(None),
+                _ = int.recv() => return Ok(None),
+                _ = child.recv() => {
+                    if let Some(gone) = processes.iter().find(|process| !process::alive(**process)) {
+                        return Ok(Some(gone.pid));
+                    }
+                }
+            }
+        }
+    })?;
+    for process in processes.iter().rev() {
+        process::stop(*process, Duration::from_secs(10));
+    }
+    match ended {
+        None => Ok(()),
+        Some(pid) => bail!("process {pid} of the cluster ended: see `kybern logs`"),
+    }
+}

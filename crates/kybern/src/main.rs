@@ -1,0 +1,10 @@
+//! The binary: picks the program by name and hands over. Nothing else lives here.
+//!
+//! The shim and the toolbox come first: they run once per pod, and must not pay for a runtime or a
+//! command line parser that they do not use.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    cli::main(&args)
+}

