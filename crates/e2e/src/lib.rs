@@ -1,0 +1,260 @@
+//! What the end-to-end tests stand on: a cluster of the built binary, and the real kubectl.
+//!
+//! A test sees only what a user sees: commands, their output, and the kernel. Waiting is always for
+//! a condition (`kubectl wait`, `rollout status`, or [`until`] with a bound), never for a time.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test and kubectl, or `None` where the end-to-end tests are not asked for.
+pub fn tools() -> Option<(PathBuf, PathBuf)> {
+    let binary = std::env::var_os("KYBERN_E2E_BINARY");
+    let kubectl = std::env::var_os("KYBERN_E2E_KUBECTL");
+    let tools = binary.zip(kubectl).map(|(a, b)| (PathBuf::from(a), PathBuf::from(b)));
+    if tools.is_none() {
+        eprintln!("skipped: the end-to-end tests are run by `cargo xtask e2e`");
+    }
+    tools
+}
+
+/// A cluster of its own, ended and wiped when dropped.
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    pub binary: PathBuf,
+    pub kubectl: PathBuf,
+}
+
+impl Cluster {
+    /// A folder for a cluster that is not up yet.
+    pub fn new() -> Option<Self> {
+        let (binary, kubectl) = tools()?;
+        let folder = tempfile::Builder::new().prefix("kybern-e2e").tempdir().unwrap();
+        Some(Self { folder, binary, kubectl })
+    }
+    /// A cluster that is up.
+    pub fn up(args: &[&str]) -> Option<Self> {
+        let cluster = Self::new()?;
+        let mut all = vec!["up"];
+        all.extend(args);
+        cluster.kybern(&all);
+        Some(cluster)
+    }
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+    pub fn home(&self) -> &Path {
+        self.folder.path()
+    }
+    /// `kybern ARGS --data-dir …`, not yet run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .env("HOME", self.home())
+            .env_remove("KUBECONFIG");
+        command
+    }
+    /// Runs `kybern ARGS`; its standard output.
+    pub fn kybern(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().unwrap();
+        assert!(
+            output.status.success(),
+            "kybern {args:?} failed: {}\n{}",
+            text(&output.stderr),
+            self.tail_of_logs()
+        );
+        text(&output.stdout)
+    }
+    /// Runs `kybern ARGS`, which must fail; its standard error.
+    pub fn kybern_fails(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().unwrap();
+        assert!(!output.status.success(), "kybern {args:?} should fail");
+        text(&output.stderr)
+    }
+    /// `kubectl ARGS` with the user's kubeconfig, as `kybern up` left it.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.args(args).env("HOME", self.home()).env_remove("KUBECONFIG");
+        command
+    }
+    pub fn try_kubectl(&self, args: &[&str]) -> Output {
+        self.kubectl_command(args).stdin(Stdio::null()).output().unwrap()
+    }
+    /// Runs kubectl, which must succeed; its standard output.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.try_kubectl(args);
+        assert!(
+            output.status.success(),
+            "kubectl {args:?} failed: {}{}\n{}",
+            text(&output.stdout),
+            text(&output.stderr),
+            self.tail_of_logs()
+        );
+        text(&output.stdout)
+    }
+    /// Runs kubectl, which must fail; its standard error.
+    pub fn kubectl_fails(&self, args: &[&str]) -> String {
+        let output = self.try_kubectl(args);
+        assert!(!output.status.success(), "kubectl {args:?} should fail: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+    /// `kubectl apply -f -` of a manifest.
+    pub fn apply(&self, manifest: &str) -> String {
+        let output = self.with_input(&["apply", "-f", "-"], manifest);
+        assert!(output.status.success(), "apply failed: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+    pub fn with_input(&self, args: &[&str], input: &str) -> Output {
+        let mut child = self
+            .kubectl_command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+    pub fn get(&self, args: &[&str]) -> Value {
+        let mut all = vec!["get", "-o", "json"];
+        all.extend(args);
+        serde_json::from_str(&self.kubectl(&all)).unwrap()
+    }
+    /// A kubectl that goes on until it is dropped.
+    pub fn background(&self, args: &[&str]) -> Background {
+        let child = self
+            .kubectl_command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Background(child)
+    }
+    pub fn rollout(&self, what: &str) {
+        self.kubectl(&["rollout", "status", what, "--timeout=60s"]);
+    }
+    fn tail_of_logs(&self) -> String {
+        let mut out = String::new();
+        for entry in std::fs::read_dir(self.data_dir().join("logs")).into_iter().flatten().flatten()
+        {
+            let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().rev().take(15).collect();
+            out += &format!("--- {}\n", entry.path().display());
+            out.extend(lines.into_iter().rev().map(|line| format!("{line}\n")));
+        }
+        out
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let output = self.command(&["down", "--wipe", "--quiet"]).output();
+        if let Ok(output) = output
+            && !output.status.success()
+            && !std::thread::panicking()
+        {
+            panic!("kybern down failed: {}", text(&output.stderr));
+        }
+    }
+}
+
+/// A process that is ended when dropped.
+pub struct Background(pub Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Tries again until it yields something, or fails the test. For conditions that no client can wait
+/// for; the pause only bounds the load.
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What a cluster may leave behind: mounts, links, packet tables, cgroups, processes, namespaces.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Traces {
+    mounts: usize,
+    links: Vec<String>,
+    cgroups: usize,
+    processes: usize,
+    namespaces: usize,
+    tables: String,
+}
+
+impl Traces {
+    pub fn count(binary: &Path) -> Self {
+        let lines = |path: &str| std::fs::read_to_string(path).unwrap_or_default().lines().count();
+        let mut links: Vec<String> =
+            names("/sys/class/net").into_iter().chain(proc_links()).collect();
+        links.sort();
+        links.dedup();
+        Self {
+            mounts: lines("/proc/self/mountinfo"),
+            links,
+            cgroups: folders(Path::new("/sys/fs/cgroup")),
+            processes: processes_of(binary),
+            namespaces: network_namespaces(),
+            tables: command_output("nft", &["list", "tables"]),
+        }
+    }
+}
+
+fn names(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+fn proc_links() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+fn folders(root: &Path) -> usize {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let inner = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    inner.map(|entry| 1 + folders(&entry.path())).sum()
+}
+
+fn processes_of(binary: &Path) -> usize {
+    let Ok(binary) = binary.canonicalize() else { return 0 };
+    let exe = |pid: &String| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    names("/proc").iter().filter(|pid| exe(pid).is_some_and(|exe| exe == binary)).count()
+}
+
+fn network_namespaces() -> usize {
+    let mut seen: Vec<PathBuf> = names("/proc")
+        .iter()
+        .filter_map(|pid| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok())
+        .collect();
+    seen.sort();
+    seen.dedup();
+    seen.len()
+}
+
+fn command_output(program: &str, args: &[&str]) -> String {
+    Command::new(program).args(args).output().map(|o| text(&o.stdout)).unwrap_or_default()
+}

@@ -1,0 +1,114 @@
+//! Starting, stopping, killing and starting again; and what is left behind.
+use e2e::{Cluster, Traces, until};
+use serde_json::Value;
+
+fn pid_of(cluster: &Cluster, component: &str) -> i32 {
+    let status: Value =
+        serde_json::from_str(&cluster.kybern(&["status", "--output", "json"])).unwrap();
+    let components = status["components"].as_array().unwrap();
+    let found = components.iter().find(|c| c["name"] == component);
+    i32::try_from(found.unwrap()["pid"].as_i64().unwrap()).unwrap()
+}
+
+fn kill(pid: i32) {
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    until("the killed process is gone", || {
+        (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    });
+}
+
+#[test]
+fn down_leaves_nothing_behind() {
+    let Some(cluster) = Cluster::new() else { return };
+    let before = Traces::count(&cluster.binary);
+    cluster.kybern(&["up"]);
+    cluster.kubectl(&[
+        "create",
+        "deployment",
+        "d",
+        "--image=kybern.local/toolbox",
+        "--replicas=3",
+        "--",
+        "toolbox",
+        "serve",
+    ]);
+    cluster.rollout("deployment/d");
+    assert_ne!(Traces::count(&cluster.binary), before);
+    cluster.kybern(&["down"]);
+    assert_eq!(Traces::count(&cluster.binary), before);
+    assert!(!cluster.home().join(".kube/config").exists());
+    cluster.kybern(&["up"]);
+    cluster.rollout("deployment/d");
+    cluster.kybern(&["down", "--wipe"]);
+    assert_eq!(Traces::count(&cluster.binary), before);
+    assert!(!cluster.data_dir().exists());
+}
+
+#[test]
+fn containers_outlive_a_killed_kybern() {
+    let Some(cluster) = Cluster::up(&[]) else { return };
+    cluster.kubectl(&["run", "web", "--image=kybern.local/toolbox", "--", "toolbox", "serve"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    let before = cluster.get(&["pod", "web"]);
+    for component in ["agent-kybern", "server"] {
+        kill(pid_of(&cluster, component));
+    }
+    cluster.kybern(&["up"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "node/kybern", "--timeout=60s"]);
+    let after = cluster.get(&["pod", "web"]);
+    let id = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
+    assert_eq!(id(&before), id(&after));
+    assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(cluster.kubectl(&["exec", "web", "--", "echo", "still here"]), "still here\n");
+}
+
+#[test]
+fn three_nodes_on_one_machine() {
+    let Some(cluster) = Cluster::up(&["--nodes", "3"]) else { return };
+    let nodes = cluster.get(&["nodes"]);
+    assert_eq!(nodes["items"].as_array().unwrap().len(), 3);
+    cluster.kubectl(&[
+        "create",
+        "deployment",
+        "d",
+        "--image=kybern.local/toolbox",
+        "--replicas=6",
+        "--",
+        "toolbox",
+        "serve",
+    ]);
+    cluster.rollout("deployment/d");
+    cluster.kubectl(&["expose", "deployment", "d", "--port=80", "--target-port=8080"]);
+    let pods = cluster.get(&["pods", "-l", "app=d"]);
+    let mut used: Vec<&str> = Vec::new();
+    for pod in pods["items"].as_array().unwrap() {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        used.push(pod["spec"]["nodeName"].as_str().unwrap());
+        for other in pods["items"].as_array().unwrap() {
+            let url = format!("http://{}:8080/", other["status"]["podIP"].as_str().unwrap());
+            cluster.kubectl(&["exec", name, "--", "toolbox", "get", &url]);
+        }
+        cluster.kubectl(&["exec", name, "--", "toolbox", "get", "http://d"]);
+    }
+    used.sort_unstable();
+    used.dedup();
+    assert_eq!(used.len(), 3, "the scheduler spreads a set over the nodes");
+}
+
+#[test]
+fn mistakes_get_one_clear_line() {
+    let Some(cluster) = Cluster::new() else { return };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = cluster.kybern_fails(&["up", "--quiet", "--listen", &address]);
+    assert!(error.starts_with("error: cannot listen on") && error.lines().count() == 1, "{error}");
+    cluster.kybern(&["up"]);
+    let error = cluster.kybern_fails(&["up", "--quiet"]);
+    assert!(error.contains("is running") && error.lines().count() == 1, "{error}");
+}
