@@ -2,6 +2,7 @@
 //!
 //! Policy is kept in indexes that follow the watch caches ([`Authorizer::changed`]), so a decision
 //! looks at the caller's own bindings and nothing else. Knows no HTTP and no clock.
+pub mod bootstrap;
 pub mod escalation;
 pub mod node;
 pub mod rbac;
