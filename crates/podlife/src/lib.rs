@@ -7,6 +7,7 @@
 pub mod admit;
 pub mod backoff;
 pub mod decide;
+pub mod downward;
 pub mod expand;
 pub mod facts;
 pub mod pods;

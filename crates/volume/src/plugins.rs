@@ -1,0 +1,7 @@
+//! One file per kind of volume.
+pub mod config_map;
+pub mod downward;
+pub mod empty_dir;
+pub mod host_path;
+pub mod projected;
+pub mod secret;
