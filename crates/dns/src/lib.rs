@@ -1,9 +1,19 @@
 //! The cluster's DNS, answered by each node itself (Kubernetes DNS specification 1.1.0).
-use std::net::SocketAddr;
-use std::sync::Arc;
+//!
+//! A [`Zone`] holds the records and is told of Services and EndpointSlices as they change; a
+//! [`Server`] answers from it over UDP and TCP and asks the machine's own name servers for the rest.
+mod forward;
+mod server;
+#[cfg(test)]
+mod tests;
+mod zone;
 
-use api::k8s::api::core::v1::Service;
-use api::k8s::api::discovery::v1::EndpointSlice;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::Ipv4Net;
+
+pub use server::Server;
+pub use zone::Zone;
 
 /// What the server is told.
 #[derive(Debug, Clone)]
@@ -14,6 +24,8 @@ pub struct DnsConfig {
     pub upstreams: Vec<SocketAddr>,
     /// `cluster.local`.
     pub domain: String,
+    /// Pods' and Services' addresses: what is not known of them is not asked anywhere else.
+    pub networks: Vec<Ipv4Net>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -28,32 +40,24 @@ pub enum Error {
     Domain(String),
 }
 
-/// The cluster's records. Shared with the running server; every method is a quick in-memory update.
-pub struct Zone {}
-
-impl Zone {
-    pub fn upsert_service(&self, _service: &Service) {}
-    pub fn remove_service(&self, _namespace: &str, _name: &str) {}
-    pub fn upsert_slice(&self, _slice: &EndpointSlice) {}
-    pub fn remove_slice(&self, _namespace: &str, _name: &str) {}
-}
-
-/// A running server; it stops when this is dropped.
-pub struct Server {
-    zone: Arc<Zone>,
-}
-
-impl Server {
-    pub async fn start(_config: DnsConfig) -> Result<Server, Error> {
-        todo!()
-    }
-
-    pub fn zone(&self) -> Arc<Zone> {
-        self.zone.clone()
-    }
-}
-
-/// The name servers in the machine's `/etc/resolv.conf`.
+/// The name servers of the machine. Where a local stub is configured, those behind it.
 pub fn system_upstreams() -> Vec<SocketAddr> {
-    todo!()
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let configured = parse_resolv_conf(&read("/etc/resolv.conf"));
+    if !configured.iter().all(|server| server.ip().is_loopback()) {
+        return configured;
+    }
+    match parse_resolv_conf(&read("/run/systemd/resolve/resolv.conf")) {
+        behind if behind.is_empty() => configured,
+        behind => behind,
+    }
+}
+
+fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "nameserver").then_some(())?;
+        words.next()?.parse::<IpAddr>().ok()
+    });
+    servers.map(|ip| SocketAddr::new(ip, 53)).collect()
 }
