@@ -26,7 +26,8 @@ import (
 //	S go model code enum,...      scalar; code is one letter, see scalarCode
 //	L go elem kind keys wrapped   list; kind: - (nothing said), a(tomic), s(et), m(ap)
 //	M go value kind               map with string keys; kind: - or a(tomic)
-//	O go model kind               struct; kind: - or a(tomic)
+//	O go model kind base          struct; kind: - or a(tomic); base: the type that this is but for
+//	                              its kind, g(ranular) or a(tomic)
 //	f json number node flags merge-key strategies default   a field of the struct
 //	e number node                 an embedded struct: nested on the wire, flat in JSON
 //	U go model which schema array one of two shapes: b(ool), a(rray) or s(tring array), or a schema
@@ -225,6 +226,21 @@ func (w *walker) node(t reflect.Type, use comment) (int, error) {
 		}
 		key += "|" + mapKind
 	}
+	structKind := ""
+	for _, kind := range append(use.markers["structType"], use.markers["mapType"]...) {
+		if t.Kind() == reflect.Struct && scalarCode[t] == "" {
+			structKind = kind
+		}
+	}
+	base := -1
+	if structKind != "" {
+		// The field takes the type's own word back: a type of its own, but not a definition.
+		var err error
+		if base, err = w.node(t, comment{}); err != nil {
+			return 0, err
+		}
+		key += "|" + structKind
+	}
 	if id, ok := w.ids[key]; ok {
 		return id, nil
 	}
@@ -262,6 +278,10 @@ func (w *walker) node(t reflect.Type, use comment) (int, error) {
 		err = fmt.Errorf("%v marshals itself: teach apifacts about it", t)
 	case t.Kind() == reflect.Struct:
 		err = w.object(n, t, own)
+		if base >= 0 {
+			n.head[3] = structKind[:1]
+			n.head[4] = strconv.Itoa(base)
+		}
 	default:
 		err = w.scalar(n, t, own)
 	}
@@ -320,7 +340,7 @@ func (w *walker) object(n *node, t reflect.Type, own *typeSource) error {
 			kind = "a"
 		}
 	}
-	n.head = []string{"O", t.String(), modelName(t), kind}
+	n.head = []string{"O", t.String(), modelName(t), kind, "-"}
 	return w.fields(n, t, own, true)
 }
 

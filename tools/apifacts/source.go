@@ -121,9 +121,25 @@ func readType(set *token.FileSet, tree *ast.File, gen *ast.GenDecl, spec *ast.Ty
 			for _, name := range field.Names {
 				t.fields[name.Name] = readComment(field.Doc)
 			}
+			if len(field.Names) == 0 {
+				t.fields[embeddedName(field.Type)] = readComment(field.Doc)
+			}
 		}
 	}
 	return t
+}
+
+// embeddedName is the name under which reflection knows an embedded field.
+func embeddedName(expr ast.Expr) string {
+	switch expr := expr.(type) {
+	case *ast.StarExpr:
+		return embeddedName(expr.X)
+	case *ast.SelectorExpr:
+		return expr.Sel.Name
+	case *ast.Ident:
+		return expr.Name
+	}
+	return ""
 }
 
 func readConst(consts map[string][]enumValue, gen *ast.GenDecl, spec *ast.ValueSpec) {

@@ -3,11 +3,11 @@
 //! `tools/apifacts` writes the facts and documents their format; they are trusted: a line that does
 //! not read is a defect of the build, found by any test.
 use crate::graph::{
-    Extra, Field, Graph, GraphBuilder, List, ListType, Map, Node, Object, Omit, OneOf, Scalar,
-    Shape, Strategies, TypeId, Wire,
+    Descriptions, Docs, Extra, Field, Graph, GraphBuilder, List, ListType, Map, Node, Object, Omit,
+    OneOf, Scalar, Shape, Strategies, TypeId, Wire,
 };
 use api::Gvk;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
@@ -23,15 +23,13 @@ pub fn builtin() -> &'static Graph {
     BUILTIN.get_or_init(|| read(GRAPH).expect("the committed facts are well formed"))
 }
 
-/// Descriptions by type and field (the type's own under the empty name). Read anew for each call:
-/// only OpenAPI needs them, and it is cached where it is served.
-pub(crate) fn descriptions() -> BTreeMap<u32, HashMap<String, String>> {
+fn descriptions() -> Descriptions {
     let mut text = Vec::new();
     let read = flate2::read::GzDecoder::new(DOCS).read_to_end(&mut text);
     read.expect("the committed descriptions are well formed");
     let docs: HashMap<String, HashMap<String, String>> =
         serde_json::from_slice(&text).expect("the committed descriptions are well formed");
-    docs.into_iter().filter_map(|(id, docs)| Some((id.parse().ok()?, docs))).collect()
+    docs.into_iter().filter_map(|(id, docs)| Some((TypeId(id.parse().ok()?), docs))).collect()
 }
 
 #[derive(Default)]
@@ -55,6 +53,7 @@ fn read(text: &str) -> Result<Graph, String> {
         reader.line(&cells).ok_or_else(|| format!("facts line {}: {line}", number + 1))?;
     }
     reader.close();
+    reader.builder.docs = Docs::Packed(descriptions);
     reader.builder.build().map_err(|error| error.to_string())
 }
 
@@ -110,12 +109,13 @@ impl<'t> Reader<'t> {
                 let model = self.optional(model);
                 self.builder.define(place, node(Shape::OneOf(one), model));
             }
-            ["O", _, _, kind] => {
+            ["O", _, _, kind, base] => {
                 let object = Object {
                     fields: Vec::new(),
                     wire: Vec::new(),
                     numbers: Vec::new(),
                     atomic: kind == "a",
+                    base: id(base),
                     extra: Extra::Prune,
                     embedded_resource: false,
                 };

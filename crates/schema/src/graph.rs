@@ -5,6 +5,7 @@
 //! message in [`Object::wire`], as they are in protobuf.
 use api::Gvk;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -17,6 +18,23 @@ pub struct TypeId(pub(crate) u32);
 pub struct Graph {
     nodes: Vec<Node>,
     kinds: HashMap<Gvk, TypeId>,
+    docs: Docs,
+}
+
+/// Descriptions by type and field; the type's own is under the empty name.
+pub type Descriptions = BTreeMap<TypeId, HashMap<String, String>>;
+
+/// Where the descriptions are: those of the built-in kinds stay packed until OpenAPI asks for them.
+#[derive(Debug)]
+pub(crate) enum Docs {
+    Packed(fn() -> Descriptions),
+    Here(Descriptions),
+}
+
+impl Default for Docs {
+    fn default() -> Self {
+        Self::Here(Descriptions::new())
+    }
 }
 
 #[derive(Debug)]
@@ -72,6 +90,8 @@ pub struct Object {
     pub(crate) numbers: Vec<u32>,
     /// Server-side apply owns the object as a whole.
     pub atomic: bool,
+    /// This type but for `atomic`, if a field says otherwise than the type does.
+    pub base: Option<TypeId>,
     pub extra: Extra,
     /// A complete object with `apiVersion`, `kind` and `metadata` inside another.
     pub embedded_resource: bool,
@@ -173,6 +193,13 @@ impl Graph {
     pub fn kinds(&self) -> impl Iterator<Item = (&Gvk, TypeRef<'_>)> {
         self.kinds.iter().map(|(gvk, &id)| (gvk, self.get(id)))
     }
+    /// All descriptions. May have to unpack them: keep what is made of them, not them.
+    pub fn descriptions(&self) -> Cow<'_, Descriptions> {
+        match &self.docs {
+            Docs::Packed(unpack) => Cow::Owned(unpack()),
+            Docs::Here(docs) => Cow::Borrowed(docs),
+        }
+    }
     pub fn types(&self) -> impl Iterator<Item = TypeRef<'_>> {
         (0..self.nodes.len() as u32).map(|id| self.get(TypeId(id)))
     }
@@ -257,6 +284,7 @@ pub struct GraphBuilder {
     nodes: BTreeMap<TypeId, Node>,
     next: u32,
     kinds: HashMap<Gvk, TypeId>,
+    pub(crate) docs: Docs,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -277,6 +305,12 @@ impl GraphBuilder {
         self.define(id, node);
         id
     }
+    /// Describes a type (empty `field`) or a field of it.
+    pub fn describe(&mut self, id: TypeId, field: &str, text: &str) {
+        if let Docs::Here(docs) = &mut self.docs {
+            docs.entry(id).or_default().insert(field.to_owned(), text.to_owned());
+        }
+    }
     pub fn kind(&mut self, gvk: Gvk, id: TypeId) {
         self.kinds.insert(gvk, id);
     }
@@ -294,6 +328,7 @@ impl GraphBuilder {
                 Shape::Scalar(_) => {}
                 Shape::Object(object) => {
                     object.fields.iter().try_for_each(|field| known(field.ty))?;
+                    object.base.map_or(Ok(()), known)?;
                     for wire in &object.wire {
                         if let Wire::Embed { ty, .. } = wire {
                             known(*ty)?;
@@ -309,6 +344,6 @@ impl GraphBuilder {
                 }
             }
         }
-        Ok(Graph { nodes: self.nodes.into_values().collect(), kinds: self.kinds })
+        Ok(Graph { nodes: self.nodes.into_values().collect(), kinds: self.kinds, docs: self.docs })
     }
 }

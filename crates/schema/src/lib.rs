@@ -10,6 +10,7 @@ mod facts;
 mod finish;
 mod gotext;
 mod graph;
+mod openapi;
 mod proto;
 
 pub use decode::{DecodeError, Decoded, decode_json, decode_value, strict_error};
@@ -18,7 +19,8 @@ pub use encode::{
 };
 pub use facts::{VERSION, builtin};
 pub use graph::{
-    Extra, Field, Graph, GraphBuilder, List, ListType, Map, Node, Object, Omit, OneOf, Scalar,
-    Shape, Strategies, TypeId, TypeRef, Wire,
+    Descriptions, Extra, Field, Graph, GraphBuilder, List, ListType, Map, Node, Object, Omit,
+    OneOf, Scalar, Shape, Strategies, TypeId, TypeRef, Wire,
 };
+pub use openapi::{PathInfo, SubPath, openapi_v2, openapi_v2_proto, openapi_v3};
 pub use proto::{PROTO_MAGIC, ProtoError, decode_proto, decode_proto_body};
