@@ -178,6 +178,40 @@ pub struct Resources {
     pub hugepages: BTreeMap<String, u64>,
 }
 
+impl Resources {
+    /// Takes over what `other` sets.
+    pub(crate) fn merge(&mut self, other: &Resources) {
+        fn take<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>) {
+            if theirs.is_some() {
+                mine.clone_from(theirs);
+            }
+        }
+        take(&mut self.cpu_shares, &other.cpu_shares);
+        take(&mut self.cpu_quota, &other.cpu_quota);
+        take(&mut self.cpu_period, &other.cpu_period);
+        take(&mut self.cpuset_cpus, &other.cpuset_cpus);
+        take(&mut self.cpuset_mems, &other.cpuset_mems);
+        take(&mut self.memory_bytes, &other.memory_bytes);
+        take(&mut self.pids, &other.pids);
+        self.hugepages.extend(other.hugepages.clone());
+    }
+}
+
+impl From<&Resources> for sys::cgroup::Limits {
+    fn from(r: &Resources) -> Self {
+        sys::cgroup::Limits {
+            cpu_shares: r.cpu_shares,
+            cpu_quota: r.cpu_quota,
+            cpu_period: r.cpu_period,
+            cpuset_cpus: r.cpuset_cpus.clone(),
+            cpuset_mems: r.cpuset_mems.clone(),
+            memory_bytes: r.memory_bytes,
+            pids: r.pids,
+            hugepages: r.hugepages.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rlimit {

@@ -6,9 +6,16 @@
 //!
 //! Invariants: an object returned by [`Runtime::list`] survives the death of the calling process;
 //! nothing is polled (exits arrive as [`Event`]s); an id is never used twice.
+mod cleanup;
 pub mod config;
+pub mod embedded;
 pub mod error;
+pub mod hollow;
+mod layout;
 pub mod session;
+pub mod shim;
+pub mod user;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +24,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+pub use cleanup::cleanup_all;
 pub use config::{
     Capabilities, ContainerConfig, Device, LogPolicy, Mount, MountKind, Propagation, Resources,
     Rlimit, SandboxConfig, Seccomp, Security, User,

@@ -293,3 +293,29 @@ pub fn open_place(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: the path outlives the call.
     new_fd(unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) }.into())
 }
+
+/// Mounts an overlay on `target`: layers from the lowest up, and the folders for what changes.
+/// Nothing of it is ever synced: a container's writable layer does not outlive its container.
+pub fn overlay(layers: &[&Path], upper: &Path, work: &Path, target: &Path) -> io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    let text = |path: &Path| escape(&path.to_string_lossy());
+    let rest = format!(",upperdir={},workdir={},volatile", text(upper), text(work));
+    // The topmost comes first.
+    let mut lower: Vec<String> = layers.iter().rev().map(|l| text(l)).collect();
+    // Options must fit into a page: many layers are named by descriptors instead.
+    let mut opened = Vec::new();
+    if lower.iter().map(|l| l.len() + 1).sum::<usize>() + rest.len() > 4000 {
+        opened = layers.iter().rev().map(|l| open_place(l)).collect::<io::Result<Vec<_>>>()?;
+        lower = opened.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+    }
+    let options = format!("lowerdir={}{rest}", lower.join(":"));
+    let done =
+        mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()));
+    drop(opened);
+    done.map_err(Into::into)
+}
+
+/// Commas part options, colons part layers.
+fn escape(path: &str) -> String {
+    path.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
+}

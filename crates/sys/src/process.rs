@@ -182,6 +182,24 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(done).map(drop)
 }
 
+/// Closes all descriptors from `first` on. For the start of a program, before it opened any: one
+/// that is owned somewhere must not be closed behind its owner's back.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: called before anything was opened (see above), so no owner is left dangling.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Does nothing for ever but let ended children vanish: the first process of a shared namespace.
+pub fn idle() -> ! {
+    // SAFETY: ignoring SIGCHLD makes the kernel reap; `pause` has no arguments.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        loop {
+            libc::pause();
+        }
+    }
+}
+
 /// Makes descriptor `to` (0, 1 or 2) a copy of `from`, kept across exec.
 pub fn redirect(from: &impl AsRawFd, to: RawFd) -> io::Result<()> {
     if from.as_raw_fd() == to {

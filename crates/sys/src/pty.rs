@@ -37,3 +37,12 @@ pub fn resize(terminal: impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &size) }.into())
         .map(drop)
 }
+
+/// The window size: columns and rows.
+pub fn size(terminal: impl AsFd) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the structure outlives the call.
+    let got = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
+    check(got.into())?;
+    Ok((size.ws_col, size.ws_row))
+}
