@@ -14,8 +14,8 @@ const LAYERS: &[(u8, &[&str])] = &[
     (1, &["api", "store", "sys", "pki"]),
     (2, &["schema", "merge", "reconcile", "store-embedded", "store-etcd", "toolbox", "streaming"]),
     (3, &["registry", "controllers", "placement", "podlife", "netplan", "client"]),
-    (4, &["informer", "authn", "authz", "admission", "volume", "images", "runtime", "dns"]),
-    (5, &["apiserver", "scheduler", "agent", "net"]),
+    (4, &["informer", "authn", "authz", "admission", "volume", "images", "runtime", "dns", "join"]),
+    (5, &["apiserver", "scheduler", "agent", "net", "nodeapi"]),
     (6, &["cli"]),
     (7, &["kybern", "e2e", "bench", "xtask"]),
 ];
