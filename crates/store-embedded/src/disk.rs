@@ -54,13 +54,14 @@ impl Host for Real {
     }
 }
 
+type FreeBytes = dyn Fn(&Path) -> io::Result<u64> + Send + Sync;
 type Opener = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
 
 pub(crate) struct Disk {
     dir: PathBuf,
     options: Options,
     opener: Box<Opener>,
-    free_bytes: Box<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>,
+    free_bytes: Box<FreeBytes>,
     /// `None` between the engine's giving up and its being opened anew.
     database: RwLock<Option<Database>>,
     // Let go last: fields are dropped in order.

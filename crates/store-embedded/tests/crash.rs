@@ -2,6 +2,7 @@
 //!
 //! The test runs itself as the writer, which tells of each acknowledged write on its output; after
 //! a random number of those it is killed, and what is on disk is compared with what it told.
+#![allow(clippy::unwrap_used)]
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap},

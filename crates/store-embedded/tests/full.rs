@@ -1,4 +1,5 @@
 //! A disk that is really full: a small one in memory, mounted where only this test sees it.
+#![allow(clippy::unwrap_used)]
 use bytes::Bytes;
 use nix::{
     errno::Errno,
