@@ -3,16 +3,36 @@
 //! A row is pure: it has no clock, no store and no client. Everything that the API server does with
 //! a kind (routing, discovery, OpenAPI, tables, selectors) it reads from the row; there are no
 //! per-kind handlers. To add a kind: write one file under its group, add one line to [`RESOURCES`].
+mod admissionregistration;
+mod apiextensions;
+mod apiregistration;
 mod apps;
 pub mod at;
+mod authentication;
+mod authorization;
+mod autoscaling;
+mod batch;
 mod cells;
+mod certificates;
+mod coordination;
 mod core;
+mod discovery;
+mod events;
+mod flowcontrol;
+mod ints;
 pub mod meta;
 pub mod names;
+mod networking;
+mod node;
+mod policy;
 mod quantities;
 mod rbac;
+mod resource;
 mod row;
+mod scheduling;
 mod selectors;
+mod storage;
+mod storagemigration;
 
 pub use at::At;
 
@@ -39,15 +59,61 @@ pub static RESOURCES: &[&dyn Resource] = &[
     &core::secret::Secrets,
     &core::service::Services,
     &core::service_account::ServiceAccounts,
+    &admissionregistration::mutating_admission_policy::MutatingAdmissionPolicies,
+    &admissionregistration::mutating_admission_policy_binding::MutatingAdmissionPolicyBindings,
+    &admissionregistration::mutating_webhook_configuration::MutatingWebhookConfigurations,
+    &admissionregistration::validating_admission_policy::ValidatingAdmissionPolicies,
+    &admissionregistration::validating_admission_policy_binding::ValidatingAdmissionPolicyBindings,
+    &admissionregistration::validating_webhook_configuration::ValidatingWebhookConfigurations,
+    &apiextensions::custom_resource_definition::CustomResourceDefinitions,
+    &apiregistration::api_service::ApiServices,
     &apps::controller_revision::ControllerRevisions,
     &apps::daemon_set::DaemonSets,
     &apps::deployment::Deployments,
     &apps::replica_set::ReplicaSets,
     &apps::stateful_set::StatefulSets,
+    &authentication::self_subject_review::SelfSubjectReviews,
+    &authentication::token_review::TokenReviews,
+    &authorization::local_subject_access_review::LocalSubjectAccessReviews,
+    &authorization::self_subject_access_review::SelfSubjectAccessReviews,
+    &authorization::self_subject_rules_review::SelfSubjectRulesReviews,
+    &authorization::subject_access_review::SubjectAccessReviews,
+    &autoscaling::horizontal_pod_autoscaler::HorizontalPodAutoscalers,
+    &autoscaling::horizontal_pod_autoscaler_v1::HorizontalPodAutoscalersV1,
+    &batch::cron_job::CronJobs,
+    &batch::job::Jobs,
+    &certificates::certificate_signing_request::CertificateSigningRequests,
+    &certificates::cluster_trust_bundle::ClusterTrustBundles,
+    &certificates::pod_certificate_request::PodCertificateRequests,
+    &coordination::lease::Leases,
+    &discovery::endpoint_slice::EndpointSlices,
+    &events::event::Events,
+    &flowcontrol::flow_schema::FlowSchemas,
+    &flowcontrol::priority_level_configuration::PriorityLevelConfigurations,
+    &networking::ingress::Ingresses,
+    &networking::ingress_class::IngressClasses,
+    &networking::ip_address::IpAddresses,
+    &networking::network_policy::NetworkPolicies,
+    &networking::service_cidr::ServiceCidrs,
+    &node::runtime_class::RuntimeClasses,
+    &policy::pod_disruption_budget::PodDisruptionBudgets,
     &rbac::cluster_role::ClusterRoles,
     &rbac::cluster_role_binding::ClusterRoleBindings,
     &rbac::role::Roles,
     &rbac::role_binding::RoleBindings,
+    &resource::device_class::DeviceClasses,
+    &resource::device_taint_rule::DeviceTaintRules,
+    &resource::resource_claim::ResourceClaims,
+    &resource::resource_claim_template::ResourceClaimTemplates,
+    &resource::resource_slice::ResourceSlices,
+    &scheduling::priority_class::PriorityClasses,
+    &storage::csi_driver::CsiDrivers,
+    &storage::csi_node::CsiNodes,
+    &storage::csi_storage_capacity::CsiStorageCapacities,
+    &storage::storage_class::StorageClasses,
+    &storage::volume_attachment::VolumeAttachments,
+    &storage::volume_attributes_class::VolumeAttributesClasses,
+    &storagemigration::storage_version_migration::StorageVersionMigrations,
 ];
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Checks of services, in upstream's order.
-use crate::at::{is_empty, same};
+use crate::at::same;
 use crate::core::endpoints::validate_reachable;
 use crate::meta::validate_labels;
 use crate::{At, names};
@@ -318,5 +318,4 @@ fn primary_stays(new: &At, old: &At, field: &str, word: &str, errors: &mut Field
         let why = format!("must be set to 'SingleStack' when releasing the secondary {word}");
         errors.push(policy.invalid(why));
     }
-    debug_assert!(!is_empty(was.value) || !list.is_empty());
 }

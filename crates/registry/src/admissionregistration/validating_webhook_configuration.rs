@@ -1,0 +1,39 @@
+//! `validatingwebhookconfigurations`: webhooks that let in or refuse objects.
+use super::webhooks;
+use crate::cells::{columns, len};
+use crate::{Column, Info, Resource, Scope};
+use api::{FieldErrors, Gvk, Value};
+
+pub(crate) struct ValidatingWebhookConfigurations;
+
+static INFO: Info = Info::new(
+    Gvk::fixed("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
+    "validatingwebhookconfigurations",
+    Scope::Cluster,
+)
+.categories(&["api-extensions"])
+.conditional_update()
+.with_generation()
+.stored_only();
+
+impl Resource for ValidatingWebhookConfigurations {
+    fn info(&self) -> &Info {
+        &INFO
+    }
+    fn default(&self, object: &mut Value) {
+        webhooks::default(object, false);
+    }
+    fn validate(&self, new: &Value, _old: Option<&Value>) -> FieldErrors {
+        webhooks::validate(new, false)
+    }
+    columns![
+        Column::NAME,
+        Column::new(
+            "Webhooks",
+            "integer",
+            "Webhooks indicates the number of webhooks registered in this configuration",
+        )
+        .cell(|o, _| len(o, "webhooks").into()),
+        Column::AGE,
+    ];
+}

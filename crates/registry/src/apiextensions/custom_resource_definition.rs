@@ -1,0 +1,90 @@
+//! `customresourcedefinitions`: kinds that are made at run time.
+use crate::at::{items_mut, map_mut, restore, set, set_default, sub};
+use crate::cells::{columns, text};
+use crate::{Column, Info, Resource, Scope, Subresource};
+use api::{Gvk, Value};
+use serde_json::json;
+
+pub(crate) struct CustomResourceDefinitions;
+
+static INFO: Info = Info::new(
+    Gvk::fixed("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+    "customresourcedefinitions",
+    Scope::Cluster,
+)
+.short(&["crd", "crds"])
+.categories(&["api-extensions"])
+.subresources(const { &[Subresource::STATUS] })
+.conditional_update()
+.with_generation();
+
+impl Resource for CustomResourceDefinitions {
+    fn info(&self) -> &Info {
+        &INFO
+    }
+    fn default(&self, object: &mut Value) {
+        if map_mut(object, "spec").is_none() {
+            return;
+        }
+        let kind = text(object, "spec.names.kind");
+        let Some(spec) = sub(object, "spec") else { return };
+        if !kind.is_empty()
+            && let Some(names) = sub(spec, "names")
+        {
+            set_default(names, "singular", kind.to_lowercase());
+            set_default(names, "listKind", format!("{kind}List"));
+        }
+        set_default(spec, "conversion", json!({ "strategy": "None" }));
+        let client = sub(spec, "conversion")
+            .and_then(|conversion| sub(conversion, "webhook"))
+            .and_then(|webhook| sub(webhook, "clientConfig"));
+        if let Some(service) = client.and_then(|client| sub(client, "service")) {
+            set_default(service, "port", 443);
+        }
+    }
+    fn prepare_create(&self, new: &mut Value) {
+        set(
+            new,
+            "status",
+            json!({ "conditions": [], "acceptedNames": { "kind": "", "plural": "" } }),
+        );
+        store_version(new);
+    }
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        restore(new, old, "status");
+        store_version(new);
+    }
+    fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
+        restore(new, old, "spec");
+    }
+    columns![
+        Column::NAME,
+        Column {
+            name: "Created At",
+            kind: "date",
+            format: "",
+            description: "When this object was created.",
+            priority: 0,
+            cell: |o, _| o["metadata"]["creationTimestamp"].clone(),
+        },
+    ];
+}
+
+/// The version that objects are now stored in is among those that they may be stored in.
+fn store_version(crd: &mut Value) {
+    let stored = sub(crd, "spec").and_then(|spec| {
+        items_mut(spec, "versions")
+            .find(|version| version["storage"] == true)
+            .and_then(|version| version["name"].as_str().map(str::to_owned))
+    });
+    let (Some(name), Some(status)) = (stored, map_mut(crd, "status")) else { return };
+    let list = status.entry("storedVersions").or_insert_with(|| json!([]));
+    if list.is_null() {
+        *list = json!([]);
+    }
+    if let Some(list) = list.as_array_mut()
+        && !list.iter().any(|version| *version == name.as_str())
+    {
+        list.push(name.into());
+    }
+}

@@ -1,0 +1,3 @@
+//! `batch/v1`: work that ends.
+pub(crate) mod cron_job;
+pub(crate) mod job;

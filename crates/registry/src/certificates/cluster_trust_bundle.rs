@@ -1,0 +1,43 @@
+//! `clustertrustbundles`: anchors of trust, by signer.
+use crate::cells::{columns, text_or};
+use crate::{At, Column, Info, Resource, Scope};
+use api::{FieldErrors, Gvk, Value};
+
+pub(crate) struct ClusterTrustBundles;
+
+static INFO: Info = Info::new(
+    Gvk::fixed("certificates.k8s.io", "v1", "ClusterTrustBundle"),
+    "clustertrustbundles",
+    Scope::Cluster,
+)
+.conditional_update()
+.stored_only();
+
+impl Resource for ClusterTrustBundles {
+    fn info(&self) -> &Info {
+        &INFO
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());
+        spec.get("trustBundle").must("", &mut errors);
+        if let Some(old) = old {
+            spec.get("signerName").immutable(&old["spec"]["signerName"], &mut errors);
+        }
+        errors
+    }
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        crate::names::path_segment(&name.replace(':', "-"), prefix)
+    }
+    fn selectable_fields(&self) -> &[&'static str] {
+        &["spec.signerName"]
+    }
+    columns![
+        Column::NAME,
+        Column::new("SignerName", "string", "Whose anchors these are.").cell(|o, _| text_or(
+            o,
+            "spec.signerName",
+            "<none>"
+        )
+        .into()),
+    ];
+}

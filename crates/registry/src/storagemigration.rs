@@ -1,0 +1,2 @@
+//! `storagemigration.k8s.io/v1`.
+pub(crate) mod storage_version_migration;
