@@ -1,0 +1,30 @@
+//! Every controller, one file each. Depends on `api` and `reconcile` only.
+//!
+//! A controller cannot do I/O because it has nothing to do it with. Each is tested for two things
+//! besides what it does: a settled world plans nothing, and a crash after any effect is made good.
+mod conditions;
+mod hash;
+pub mod pods;
+mod replica_set;
+
+use reconcile::Controller;
+use std::sync::Arc;
+
+/// What controllers must be told about the cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The certificates that the API server's own are to be checked by, in PEM.
+    pub ca_pem: String,
+    /// Pod networks, one for each address family, of which each node gets a part.
+    pub pod_cidrs: Vec<String>,
+    /// The prefix length of a node's part, for IPv4.
+    pub node_prefix: u8,
+}
+
+/// To add a controller: write one file, add one line.
+pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] =
+    &[|_| Arc::new(replica_set::ReplicaSets), |_| Arc::new(replica_set::ReplicationControllers)];
+
+pub fn all(settings: &Settings) -> Vec<Arc<dyn Controller>> {
+    CONTROLLERS.iter().map(|make| make(settings)).collect()
+}

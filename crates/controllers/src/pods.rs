@@ -1,0 +1,93 @@
+//! What can be told of a pod from its spec and status.
+use api::k8s::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
+use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use reconcile::{Now, meta};
+use std::time::Duration;
+
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// It has ended, one way or the other.
+pub fn is_terminal(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Neither ended nor being deleted.
+pub fn is_active(pod: &Pod) -> bool {
+    !is_terminal(pod) && !meta::is_deleting(&pod.metadata)
+}
+
+pub fn is_terminating(pod: &Pod) -> bool {
+    !is_terminal(pod) && meta::is_deleting(&pod.metadata)
+}
+
+pub fn node(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
+}
+
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
+}
+
+/// Since when it is ready.
+pub fn ready_since(pod: &Pod) -> Option<Now> {
+    let condition = condition(pod, "Ready").filter(|condition| condition.status == "True")?;
+    Some(condition.last_transition_time.as_ref()?.0)
+}
+
+/// Ready for at least so long; if it is only too early, how long until then.
+pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Now) -> Result<(), Option<Duration>> {
+    if !is_ready(pod) {
+        return Err(None);
+    }
+    if min_ready_seconds <= 0 {
+        return Ok(());
+    }
+    let Some(since) = ready_since(pod) else { return Err(None) };
+    let wait =
+        jiff::SignedDuration::from_secs(min_ready_seconds.into()) - now.duration_since(since);
+    if wait.is_positive() {
+        Err(Some(Duration::try_from(wait).unwrap_or_default()))
+    } else {
+        Ok(())
+    }
+}
+
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten().map(|status| status.restart_count).max().unwrap_or(0)
+}
+
+/// A pod as the template describes it, named by the server after `prefix`.
+pub fn from_template(
+    template: &PodTemplateSpec,
+    namespace: &str,
+    prefix: &str,
+    owner: OwnerReference,
+) -> Pod {
+    let given = template.metadata.clone().unwrap_or_default();
+    Pod {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            generate_name: Some(prefix.to_owned()),
+            labels: given.labels,
+            annotations: given.annotations,
+            finalizers: given.finalizers,
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    }
+}
+
+/// The prefix of the names of an owner's pods; without the dash if that would be too long.
+pub fn name_prefix(owner: &str) -> String {
+    if owner.len() < 253 { format!("{owner}-") } else { owner.to_owned() }
+}
