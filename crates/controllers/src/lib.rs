@@ -3,9 +3,12 @@
 //! A controller cannot do I/O because it has nothing to do it with. Each is tested for two things
 //! besides what it does: a settled world plans nothing, and a crash after any effect is made good.
 mod conditions;
+mod deployment;
 mod hash;
 pub mod pods;
 mod replica_set;
+mod root_ca;
+mod service_account;
 
 use reconcile::Controller;
 use std::sync::Arc;
@@ -22,8 +25,13 @@ pub struct Settings {
 }
 
 /// To add a controller: write one file, add one line.
-pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] =
-    &[|_| Arc::new(replica_set::ReplicaSets), |_| Arc::new(replica_set::ReplicationControllers)];
+pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
+    |_| Arc::new(replica_set::ReplicaSets),
+    |_| Arc::new(replica_set::ReplicationControllers),
+    |_| Arc::new(deployment::Deployments),
+    |_| Arc::new(service_account::ServiceAccounts),
+    |settings| Arc::new(root_ca::RootCa::new(&settings.ca_pem)),
+];
 
 pub fn all(settings: &Settings) -> Vec<Arc<dyn Controller>> {
     CONTROLLERS.iter().map(|make| make(settings)).collect()

@@ -30,7 +30,7 @@ pub struct Running {
 
 struct Shell {
     caches: Caches,
-    controller: &'static dyn Controller,
+    controller: Arc<dyn Controller>,
     kinds: Vec<Target>,
     executor: Arc<Executor>,
     todo: Arc<Todo>,
@@ -52,10 +52,10 @@ struct State {
 impl Manager {
     pub fn new(
         caches: &Caches,
-        controllers: &[&'static dyn Controller],
+        controllers: &[Arc<dyn Controller>],
         signer: Option<Arc<dyn Signer>>,
     ) -> Self {
-        let shells = controllers.iter().map(|one| Shell::new(caches, *one, signer.clone()));
+        let shells = controllers.iter().map(|one| Shell::new(caches, one.clone(), signer.clone()));
         Self { shells: shells.collect() }
     }
     /// Each controller begins when the caches that it reads are complete.
@@ -71,7 +71,7 @@ impl Manager {
 impl Shell {
     fn new(
         caches: &Caches,
-        controller: &'static dyn Controller,
+        controller: Arc<dyn Controller>,
         signer: Option<Arc<dyn Signer>>,
     ) -> Self {
         let client = caches.client().named(controller.name());
