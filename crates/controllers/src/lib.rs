@@ -4,10 +4,13 @@
 //! besides what it does: a settled world plans nothing, and a crash after any effect is made good.
 mod conditions;
 mod deployment;
+mod endpoint_slice;
+mod endpoints;
 mod hash;
 pub mod pods;
 mod replica_set;
 mod root_ca;
+mod service;
 mod service_account;
 
 use reconcile::Controller;
@@ -29,6 +32,8 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(replica_set::ReplicaSets),
     |_| Arc::new(replica_set::ReplicationControllers),
     |_| Arc::new(deployment::Deployments),
+    |_| Arc::new(endpoint_slice::EndpointSlices),
+    |_| Arc::new(endpoints::EndpointsObjects),
     |_| Arc::new(service_account::ServiceAccounts),
     |settings| Arc::new(root_ca::RootCa::new(&settings.ca_pem)),
 ];

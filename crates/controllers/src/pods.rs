@@ -91,3 +91,10 @@ pub fn from_template(
 pub fn name_prefix(owner: &str) -> String {
     if owner.len() < 253 { format!("{owner}-") } else { owner.to_owned() }
 }
+
+/// All its addresses, the primary one first.
+pub fn addresses(pod: &Pod) -> Vec<&str> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let all: Vec<&str> = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect();
+    if all.is_empty() { status.pod_ip.iter().map(String::as_str).collect() } else { all }
+}

@@ -15,7 +15,7 @@ pub type Stored = Arc<dyn Any + Send + Sync>;
 pub struct Target(&'static dyn KindOps);
 
 trait KindOps: Send + Sync {
-    fn type_id(&self) -> TypeId;
+    fn id(&self) -> TypeId;
     fn names(&self) -> [&'static str; 4];
     fn decode(&self, json: &[u8]) -> Result<Stored, serde_json::Error>;
     fn identify(&self, object: &Stored) -> (Key, Revision);
@@ -25,7 +25,7 @@ trait KindOps: Send + Sync {
 struct Ops<K>(PhantomData<fn() -> K>);
 
 impl<K: Kind> KindOps for Ops<K> {
-    fn type_id(&self) -> TypeId {
+    fn id(&self) -> TypeId {
         TypeId::of::<K>()
     }
     fn names(&self) -> [&'static str; 4] {
@@ -54,8 +54,8 @@ impl Target {
         }
         Self(Of::<K>::OPS)
     }
-    pub fn type_id(self) -> TypeId {
-        self.0.type_id()
+    pub fn id(self) -> TypeId {
+        self.0.id()
     }
     pub fn group(self) -> &'static str {
         self.0.names()[0]
@@ -90,7 +90,7 @@ impl Target {
 
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
-        self.type_id() == other.type_id()
+        self.id() == other.id()
     }
 }
 
@@ -98,7 +98,7 @@ impl Eq for Target {}
 
 impl Hash for Target {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.type_id().hash(state);
+        self.id().hash(state);
     }
 }
 

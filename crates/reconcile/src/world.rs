@@ -111,27 +111,27 @@ impl World {
 
     /// How far the cache of a kind has come.
     pub fn seen(&self, target: Target) -> Revision {
-        self.slots.get(&target.type_id()).map_or(Revision(0), |slot| slot.seen)
+        self.slots.get(&target.id()).map_or(Revision(0), |slot| slot.seen)
     }
     /// Whether the cache of a kind has held a complete list.
     pub fn is_synced(&self, target: Target) -> bool {
-        self.slots.get(&target.type_id()).is_some_and(|slot| slot.synced)
+        self.slots.get(&target.id()).is_some_and(|slot| slot.synced)
     }
     pub fn meta(&self, target: Target, key: &Key) -> Option<&ObjectMeta> {
-        self.slots.get(&target.type_id())?.cache.meta(key)
+        self.slots.get(&target.id())?.cache.meta(key)
     }
     pub fn object(&self, target: Target, key: &Key) -> Option<Stored> {
-        self.slots.get(&target.type_id())?.cache.stored(key)
+        self.slots.get(&target.id())?.cache.stored(key)
     }
     pub fn keys(&self, target: Target) -> Vec<Key> {
-        self.slots.get(&target.type_id()).map_or(Vec::new(), |slot| slot.cache.keys())
+        self.slots.get(&target.id()).map_or(Vec::new(), |slot| slot.cache.keys())
     }
 
     // What follows is for the shell.
 
     /// Keeps a kind from now on.
     pub fn register(&mut self, target: Target) {
-        self.slots.entry(target.type_id()).or_insert_with(|| Slot {
+        self.slots.entry(target.id()).or_insert_with(|| Slot {
             cache: target.new_cache(),
             seen: Revision(0),
             synced: false,
@@ -140,20 +140,20 @@ impl World {
     /// Returns what was there.
     pub fn upsert(&mut self, target: Target, object: Stored) -> Option<Stored> {
         self.register(target);
-        self.slots.get_mut(&target.type_id())?.cache.upsert(object)
+        self.slots.get_mut(&target.id())?.cache.upsert(object)
     }
     pub fn remove(&mut self, target: Target, key: &Key) -> Option<Stored> {
-        self.slots.get_mut(&target.type_id())?.cache.remove(key)
+        self.slots.get_mut(&target.id())?.cache.remove(key)
     }
     pub fn advance(&mut self, target: Target, to: Revision) {
         self.register(target);
-        if let Some(slot) = self.slots.get_mut(&target.type_id()) {
+        if let Some(slot) = self.slots.get_mut(&target.id()) {
             slot.seen = to.max(slot.seen);
         }
     }
     pub fn set_synced(&mut self, target: Target) {
         self.register(target);
-        if let Some(slot) = self.slots.get_mut(&target.type_id()) {
+        if let Some(slot) = self.slots.get_mut(&target.id()) {
             slot.synced = true;
         }
     }
