@@ -440,7 +440,7 @@ impl Seed<'_, '_> {
 /// Go writes a float that is whole without a point.
 pub(crate) fn float(value: f64) -> Value {
     let whole = value as i64;
-    if whole as f64 == value && value.abs() < 1e15 { whole.into() } else { value.into() }
+    if whole as f64 == value && value.abs() < 9e18 { whole.into() } else { value.into() }
 }
 
 /// A syntax error in the words of Go's decoder.
@@ -482,3 +482,6 @@ fn syntax(bytes: &[u8], error: &serde_json::Error) -> String {
     };
     format!("invalid character {shown} {place}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -652,3 +652,6 @@ impl<'de> Visitor<'de> for Content<'_, '_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

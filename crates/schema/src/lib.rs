@@ -12,6 +12,7 @@ mod gotext;
 mod graph;
 mod openapi;
 mod proto;
+mod yaml;
 
 pub use decode::{DecodeError, Decoded, decode_json, decode_value, strict_error};
 pub use encode::{
@@ -24,3 +25,4 @@ pub use graph::{
 };
 pub use openapi::{PathInfo, SubPath, openapi_v2, openapi_v2_proto, openapi_v3};
 pub use proto::{PROTO_MAGIC, ProtoError, decode_proto, decode_proto_body};
+pub use yaml::{YamlError, decode_yaml, yaml_to_json};
