@@ -31,8 +31,6 @@ const DELSETELEM: u16 = 14;
 
 const TABLE_NAME: u16 = 1;
 const TABLE_USERDATA: u16 = 6;
-const SET_ANONYMOUS: u32 = 1;
-const SET_CONSTANT: u32 = 2;
 const SET_MAP: u32 = 8;
 const SET_TIMEOUT: u32 = 0x10;
 const SET_EVAL: u32 = 0x20;
@@ -45,7 +43,7 @@ const VERDICT_DROP: i32 = 0;
 const TYPE_ADDR: u32 = 7;
 const TYPE_PROTO: u32 = 12;
 const TYPE_PORT: u32 = 13;
-const TYPE_INTEGER: u32 = 4;
+const TYPE_MARK: u32 = 19;
 /// Elements per message: an attribute cannot be longer than 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 400;
 /// The kernel's limit for a table's comment.
@@ -115,7 +113,7 @@ impl Transaction {
 
     pub(crate) fn forget_clients(&mut self, map: &str, clients: &[Ipv4Addr]) {
         for part in clients.chunks(ELEMENTS_PER_MESSAGE) {
-            self.element_message(DELSETELEM, map, None, part, |buf, client| {
+            self.element_message(DELSETELEM, map, part, |buf, client| {
                 buf.nest(1, |key| key.attr(1, &client.octets()));
             });
         }
@@ -173,53 +171,17 @@ impl Transaction {
     }
 
     fn add_rule(&mut self, chain: &str, rule: &Rule) {
-        // What a rule chooses from has to be there before it.
-        let mut pools = Vec::new();
-        for stmt in rule {
-            if let Some(pool) = expr::pool(stmt) {
-                pools.push(self.add_pool(pool));
-            }
-        }
         let table = self.table.clone();
         let flags = NLM_F_CREATE | NLM_F_APPEND;
         self.message(NEWRULE, flags, &format!("add a rule to chain {chain}"), |buf| {
             buf.attr_str(1, &table);
             buf.attr_str(2, chain);
             buf.nest(4, |list| {
-                let mut pools = pools.into_iter();
                 for stmt in rule {
-                    let pool = expr::pool(stmt).and_then(|_| pools.next());
-                    expr::encode(list, stmt, pool);
+                    expr::encode(list, stmt);
                 }
             });
         });
-    }
-
-    /// An anonymous map from 0, 1, ... to the backends; returns its id in this transaction.
-    fn add_pool(&mut self, pool: &[SocketAddrV4]) -> u32 {
-        self.set_id += 1;
-        let id = self.set_id;
-        let table = self.table.clone();
-        self.message(NEWSET, NLM_F_CREATE, "create the backends", |buf| {
-            buf.attr_str(1, &table);
-            buf.attr_str(2, expr::POOL_NAME);
-            buf.attr_be32(3, SET_ANONYMOUS | SET_CONSTANT | SET_MAP);
-            buf.attr_be32(4, TYPE_INTEGER);
-            buf.attr_be32(5, 4);
-            buf.attr_be32(6, TYPE_ADDR << 6 | TYPE_PORT);
-            buf.attr_be32(7, 8);
-            buf.nest(9, |desc| desc.attr_be32(1, pool.len() as u32));
-            buf.attr_be32(10, id);
-        });
-        let numbered: Vec<(u32, SocketAddrV4)> = (0u32..).zip(pool.iter().copied()).collect();
-        for part in numbered.chunks(ELEMENTS_PER_MESSAGE) {
-            let fill = |buf: &mut Buf, (number, backend): &(u32, SocketAddrV4)| {
-                buf.nest(1, |key| key.attr(1, &number.to_ne_bytes()));
-                buf.nest(2, |data| data.attr(1, &backend_bytes(backend)));
-            };
-            self.element_message(NEWSETELEM, expr::POOL_NAME, Some(id), part, fill);
-        }
-        id
     }
 
     fn add_set(&mut self, name: &str, key: MapKey, kind: SetKind) {
@@ -257,7 +219,7 @@ impl Transaction {
 
     fn elements(&mut self, kind: u16, set: &str, elements: &[(Vec<KeyPart>, Value)]) {
         for part in elements.chunks(ELEMENTS_PER_MESSAGE) {
-            self.element_message(kind, set, None, part, |buf, (key, value)| {
+            self.element_message(kind, set, part, |buf, (key, value)| {
                 buf.nest(1, |data| data.attr(1, &key_bytes(key)));
                 match value {
                     Value::Member => {}
@@ -275,7 +237,6 @@ impl Transaction {
         &mut self,
         kind: u16,
         set: &str,
-        id: Option<u32>,
         elements: &[T],
         fill: impl Fn(&mut Buf, &T),
     ) {
@@ -284,9 +245,6 @@ impl Transaction {
         self.message(kind, NLM_F_CREATE, &format!("{verb} map {set}"), |buf| {
             buf.attr_str(1, &table);
             buf.attr_str(2, set);
-            if let Some(id) = id {
-                buf.attr_be32(4, id);
-            }
             buf.nest(3, |list| {
                 for element in elements {
                     list.nest(1, |buf| fill(buf, element));
@@ -392,6 +350,7 @@ fn key_shape(key: MapKey) -> (u32, u32) {
         MapKey::ProtoPort => (TYPE_PROTO << 6 | TYPE_PORT, 8),
         MapKey::SrcDst => (TYPE_ADDR << 6 | TYPE_ADDR, 8),
         MapKey::Src => (TYPE_ADDR, 4),
+        MapKey::Number => (TYPE_MARK, 4),
     }
 }
 
@@ -402,6 +361,7 @@ fn key_bytes(key: &[KeyPart]) -> Vec<u8> {
         match part {
             KeyPart::Addr(ip) => bytes.extend_from_slice(&ip.octets()),
             KeyPart::Proto(proto) => bytes.extend_from_slice(&[proto.number(), 0, 0, 0]),
+            KeyPart::Number(number) => bytes.extend_from_slice(&number.to_ne_bytes()),
             KeyPart::Port(port) => {
                 bytes.extend_from_slice(&port.to_be_bytes());
                 bytes.extend_from_slice(&[0, 0]);

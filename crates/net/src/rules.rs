@@ -57,8 +57,7 @@ impl Rules {
     pub(crate) fn install(&mut self) -> Result<()> {
         self.installed = false;
         self.ruleset = netplan::plan(&self.state);
-        // What is planned already is not planned again.
-        let _ = self.state.plan_changes(&mut self.ruleset);
+        self.state.settle();
         let mut transaction = Transaction::new(&self.table);
         transaction.recreate_table(&self.comment);
         transaction.apply(&self.ruleset.create());

@@ -3,6 +3,7 @@
 //! Needs root; without it every test says so and passes.
 mod kernel {
     pub(crate) mod fixture;
+    mod scale;
     mod services;
     mod topology;
 }

@@ -9,10 +9,11 @@ pub mod facts;
 pub mod rule;
 pub mod ruleset;
 pub mod service;
+mod slots;
 pub mod state;
 
 pub use facts::{HostPort, Protocol, ServiceName};
-pub use rule::{Chain, Hook, KeyPart, MapKey, Rule, Stmt, Value};
+pub use rule::{Chain, Hook, KeyPart, MapKey, Pool, Rule, Stmt, Value};
 pub use ruleset::{Changes, Fragment, FragmentKey, Op, Ruleset, SetKind, UdpFrontend};
 pub use state::{Config, HealthCheck, State, plan};
 

@@ -35,6 +35,7 @@ pub enum MapKey {
     ProtoPort,
     SrcDst,
     Src,
+    Number,
 }
 
 /// One part of an element's key.
@@ -43,6 +44,17 @@ pub enum KeyPart {
     Addr(Ipv4Addr),
     Proto(Protocol),
     Port(u16),
+    Number(u32),
+}
+
+/// What a translation chooses from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pool {
+    /// As planned.
+    Backends(Vec<SocketAddrV4>),
+    /// As carried out: these many numbers from `first` on, in the map of all endpoints. (A map for
+    /// each would make the kernel, which finds maps one by one, slow.)
+    Slots { first: u32, count: u32 },
 }
 
 /// What an element maps to.
@@ -89,7 +101,7 @@ pub enum Stmt {
     },
     /// Translates to a backend chosen at random.
     Dnat {
-        pool: Vec<SocketAddrV4>,
+        pool: Pool,
     },
     /// Translates to the client's remembered backend and renews the memory; no match without one.
     DnatRemembered {
@@ -100,7 +112,7 @@ pub enum Stmt {
     DnatRemember {
         map: String,
         timeout_seconds: u32,
-        pool: Vec<SocketAddrV4>,
+        pool: Pool,
     },
     Snat(Ipv4Addr),
     Masquerade,
@@ -131,6 +143,7 @@ impl MapKey {
             MapKey::ProtoPort => "meta l4proto . th dport",
             MapKey::SrcDst => "ip saddr . ip daddr",
             MapKey::Src => "ip saddr",
+            MapKey::Number => "number",
         }
     }
 
@@ -140,6 +153,7 @@ impl MapKey {
             MapKey::ProtoPort => "inet_proto . inet_service",
             MapKey::SrcDst => "ipv4_addr . ipv4_addr",
             MapKey::Src => "ipv4_addr",
+            MapKey::Number => "mark",
         }
     }
 }
@@ -150,6 +164,7 @@ impl fmt::Display for KeyPart {
             KeyPart::Addr(ip) => write!(f, "{ip}"),
             KeyPart::Proto(proto) => write!(f, "{proto}"),
             KeyPart::Port(port) => write!(f, "{port}"),
+            KeyPart::Number(number) => write!(f, "{number}"),
         }
     }
 }
@@ -165,16 +180,21 @@ impl fmt::Display for Value {
     }
 }
 
-fn choose(pool: &[SocketAddrV4]) -> String {
-    if let [only] = pool {
-        return only.to_string();
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let backends = match self {
+            Pool::Slots { first, count } => {
+                return write!(f, "numgen random mod {count} offset {first} map @endpoints");
+            }
+            Pool::Backends(backends) => backends,
+        };
+        if let [only] = backends.as_slice() {
+            return write!(f, "{only}");
+        }
+        let number = |(i, at): (usize, &SocketAddrV4)| format!("{i} : {} . {}", at.ip(), at.port());
+        let choices: Vec<String> = backends.iter().enumerate().map(number).collect();
+        write!(f, "numgen random mod {} map {{ {} }}", choices.len(), choices.join(", "))
     }
-    let choices: Vec<String> = pool
-        .iter()
-        .enumerate()
-        .map(|(i, at)| format!("{i} : {} . {}", at.ip(), at.port()))
-        .collect();
-    format!("numgen random mod {} map {{ {} }}", pool.len(), choices.join(", "))
 }
 
 impl fmt::Display for Stmt {
@@ -195,12 +215,12 @@ impl fmt::Display for Stmt {
             Stmt::InSet { key, set } => write!(f, "{} @{set}", key.expression()),
             Stmt::Vmap { key, map } => write!(f, "{} vmap @{map}", key.expression()),
             Stmt::DnatMap { key, map } => write!(f, "dnat to {} map @{map}", key.expression()),
-            Stmt::Dnat { pool } => write!(f, "dnat to {}", choose(pool)),
+            Stmt::Dnat { pool } => write!(f, "dnat to {}", pool),
             Stmt::DnatRemembered { map, timeout_seconds } => {
                 write!(f, "dnat to ip saddr map @{map} renew {timeout_seconds}s")
             }
             Stmt::DnatRemember { map, timeout_seconds, pool } => {
-                write!(f, "dnat to {} remember @{map} {timeout_seconds}s", choose(pool))
+                write!(f, "dnat to {} remember @{map} {timeout_seconds}s", pool)
             }
             Stmt::Snat(ip) => write!(f, "snat to {ip} fully-random"),
             Stmt::Masquerade => write!(f, "masquerade fully-random"),

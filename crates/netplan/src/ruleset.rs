@@ -3,12 +3,14 @@
 //! Each Service, and each pod with host ports, contributes one [`Fragment`]; nothing outside it
 //! refers to its chains. Where two fragments claim the same map element, the smaller key wins, so
 //! the outcome does not depend on the order of events.
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::facts::ServiceName;
 use crate::rule::{Chain, KeyPart, MapKey, Rule, Value};
+use crate::slots::{SlotChanges, Slots};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FragmentKey {
@@ -92,6 +94,7 @@ pub struct Ruleset {
     pub sets: Vec<(&'static str, MapKey, SetKind)>,
     pub fragments: BTreeMap<FragmentKey, Fragment>,
     claims: BTreeMap<ElementKey, BTreeMap<FragmentKey, Value>>,
+    slots: Slots,
 }
 
 impl Changes {
@@ -106,7 +109,7 @@ impl Ruleset {
     }
 
     /// The operations that make all of it in an empty table.
-    pub fn create(&self) -> Vec<Op> {
+    pub fn create(&mut self) -> Vec<Op> {
         let mut ops = Vec::new();
         for chain in &self.chains {
             ops.push(Op::AddChain(Chain { rules: Vec::new(), ..chain.clone() }));
@@ -117,18 +120,23 @@ impl Ruleset {
         for chain in &self.chains {
             ops.push(Op::SetRules { chain: chain.name.clone(), rules: chain.rules.clone() });
         }
+        self.slots = Slots::default();
         let mut rules = Vec::new();
+        let mut elements: BTreeMap<&'static str, Vec<(Vec<KeyPart>, Value)>> = BTreeMap::new();
         for fragment in self.fragments.values() {
             for (name, (timeout, _)) in &fragment.memories {
                 ops.push(add_memory(name, *timeout));
             }
             for (name, chain_rules) in &fragment.chains {
                 ops.push(add_chain(name));
-                rules.push(Op::SetRules { chain: name.clone(), rules: chain_rules.clone() });
+                let (numbered, slots) = self.slots.assign(name, chain_rules);
+                rules.push(Op::SetRules { chain: name.clone(), rules: numbered });
+                for ((set, key), _, value) in slots {
+                    elements.entry(set).or_default().extend(value.map(|value| (key, value)));
+                }
             }
         }
         ops.append(&mut rules);
-        let mut elements: BTreeMap<&'static str, Vec<(Vec<KeyPart>, Value)>> = BTreeMap::new();
         for ((set, key), claims) in &self.claims {
             if let Some(value) = claims.values().next() {
                 elements.entry(set).or_default().push((key.clone(), value.clone()));
@@ -161,7 +169,7 @@ impl Ruleset {
             if old == new {
                 continue;
             }
-            diff.chains(&old, &new);
+            diff.chains(&old, &new, &mut self.slots);
             diff.followups(&old, &new);
             self.claim(&key, &old, &new, &mut diff);
         }
@@ -204,6 +212,7 @@ fn add_memory(name: &str, timeout: u32) -> Op {
 struct Diff {
     create: Vec<Op>,
     rules: Vec<Op>,
+    slots: SlotChanges,
     destroy_chains: Vec<Op>,
     destroy_sets: Vec<Op>,
     /// What each touched element was before.
@@ -224,7 +233,7 @@ impl Diff {
         }
     }
 
-    fn chains(&mut self, old: &Fragment, new: &Fragment) {
+    fn chains(&mut self, old: &Fragment, new: &Fragment, slots: &mut Slots) {
         for (name, (timeout, _)) in &new.memories {
             if old.memories.get(name).map(|(t, _)| t) != Some(timeout) {
                 self.create.push(add_memory(name, *timeout));
@@ -236,16 +245,22 @@ impl Diff {
                 Some(_) => {}
                 None => self.create.push(add_chain(name)),
             }
-            self.rules.push(Op::SetRules { chain: name.clone(), rules: rules.clone() });
+            self.set_rules(name, rules, slots);
         }
         // Two rounds, because chains that go may refer to each other.
         for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
-            self.rules.push(Op::SetRules { chain: name.clone(), rules: Vec::new() });
+            self.set_rules(name, &[], slots);
             self.destroy_chains.push(Op::DeleteChain(name.clone()));
         }
         for name in old.memories.keys().filter(|name| !new.memories.contains_key(*name)) {
             self.destroy_sets.push(Op::DeleteSet(name.clone()));
         }
+    }
+
+    fn set_rules(&mut self, chain: &str, rules: &[Rule], slots: &mut Slots) {
+        let (rules, mut changes) = slots.assign(chain, rules);
+        self.rules.push(Op::SetRules { chain: chain.to_owned(), rules });
+        self.slots.append(&mut changes);
     }
 
     fn followups(&mut self, old: &Fragment, new: &Fragment) {
@@ -270,17 +285,19 @@ impl Diff {
     fn finish(mut self, claims: &BTreeMap<ElementKey, BTreeMap<FragmentKey, Value>>) -> Changes {
         type Elements = BTreeMap<&'static str, Vec<(Vec<KeyPart>, Value)>>;
         let (mut deleted, mut added) = (Elements::new(), Elements::new());
-        for (place, before) in self.touched {
-            let after = claims.get(&place).and_then(|c| c.values().next());
-            if before.as_ref() == after {
+        let claimed = self.touched.into_iter().map(|(place, before)| {
+            let after = claims.get(&place).and_then(|c| c.values().next().cloned());
+            (place, before, after)
+        });
+        for ((set, key), before, after) in claimed.chain(joined(self.slots)) {
+            if before == after {
                 continue;
             }
-            let (set, key) = place;
             if let Some(value) = before {
                 deleted.entry(set).or_default().push((key.clone(), value));
             }
             if let Some(value) = after {
-                added.entry(set).or_default().push((key, value.clone()));
+                added.entry(set).or_default().push((key, value));
             }
         }
         let mut ops = self.create;
@@ -291,6 +308,20 @@ impl Diff {
         ops.append(&mut self.destroy_sets);
         Changes { ops, udp: self.udp, memories: self.memories }
     }
+}
+
+/// One change for each number, where several chains used it one after the other.
+fn joined(changes: SlotChanges) -> SlotChanges {
+    let mut by_place: BTreeMap<ElementKey, (Option<Value>, Option<Value>)> = BTreeMap::new();
+    for (place, before, after) in changes {
+        match by_place.entry(place) {
+            Entry::Vacant(entry) => {
+                entry.insert((before, after));
+            }
+            Entry::Occupied(mut entry) => entry.get_mut().1 = after,
+        }
+    }
+    by_place.into_iter().map(|(place, (before, after))| (place, before, after)).collect()
 }
 
 impl fmt::Display for Ruleset {

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::base;
 use crate::facts::{EndpointFacts, PortFacts, Protocol, ServiceFacts, ServiceName};
-use crate::rule::{KeyPart, Rule, Stmt, Value};
+use crate::rule::{KeyPart, Pool, Rule, Stmt, Value};
 use crate::ruleset::Fragment;
 use crate::state::State;
 
@@ -179,14 +179,14 @@ impl<'a> Port<'a> {
 
     /// The chain that translates to one of `pool`.
     fn pool(&self, out: &mut Fragment, kind: &str, pool: &[SocketAddrV4]) {
-        let pool = pool.to_vec();
+        let backends = pool.iter().copied().collect();
+        let pool = Pool::Backends(pool.to_vec());
         let rules = match self.facts.affinity_seconds {
             None => vec![vec![Stmt::Dnat { pool }]],
             Some(timeout_seconds) => {
                 // The timeout is part of the name: a map's cannot be changed.
                 let map = format!("memory/{kind}/{}/{timeout_seconds}", self.id);
-                let valid = pool.iter().copied().collect();
-                out.memories.insert(map.clone(), (timeout_seconds, valid));
+                out.memories.insert(map.clone(), (timeout_seconds, backends));
                 vec![
                     vec![Stmt::DnatRemembered { map: map.clone(), timeout_seconds }],
                     vec![Stmt::DnatRemember { map, timeout_seconds, pool }],

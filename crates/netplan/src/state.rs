@@ -153,6 +153,11 @@ impl State {
         ruleset.replace(fragments)
     }
 
+    /// For one who has just planned everything: nothing has changed since.
+    pub fn settle(&mut self) {
+        self.dirty.clear();
+    }
+
     /// The ports to answer health checks of load balancers on.
     pub fn health_checks(&self) -> BTreeMap<u16, HealthCheck> {
         let checks = self.services.iter().filter_map(|(name, facts)| {

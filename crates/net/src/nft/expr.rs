@@ -1,19 +1,15 @@
 //! Statements as the register machine of nf_tables runs them.
 //!
 //! Registers are numbered in words of four bytes from [`R0`]; every statement starts afresh there.
-use std::net::SocketAddrV4;
-
 use ipnet::Ipv4Net;
+use netplan::base::ENDPOINTS;
 use netplan::rule::MASQUERADE_MARK;
-use netplan::{MapKey, Stmt};
+use netplan::{MapKey, Pool, Stmt};
 
 use super::{
     VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN, backend_bytes, milliseconds, verdict,
 };
 use crate::netlink::Buf;
-
-/// The kernel replaces `%d`.
-pub(super) const POOL_NAME: &str = "__map%d";
 
 const R0: u32 = 8;
 const R1: u32 = 9;
@@ -36,16 +32,7 @@ const DADDR: u32 = 16;
 const NAT_FULLY_RANDOM: u32 = 1 << 4;
 const RTN_LOCAL: u32 = 2;
 
-/// The backends a statement chooses from, if there is a choice.
-pub(super) fn pool(stmt: &Stmt) -> Option<&[SocketAddrV4]> {
-    match stmt {
-        Stmt::Dnat { pool } | Stmt::DnatRemember { pool, .. } if pool.len() > 1 => Some(pool),
-        _ => None,
-    }
-}
-
-/// `pool_id`: the anonymous map made of [`pool`].
-pub(super) fn encode(list: &mut Buf, stmt: &Stmt, pool_id: Option<u32>) {
+pub(super) fn encode(list: &mut Buf, stmt: &Stmt) {
     match stmt {
         Stmt::Src { net, negate } => in_network(list, SADDR, *net, *negate),
         Stmt::Dst { net, negate } => in_network(list, DADDR, *net, *negate),
@@ -77,7 +64,7 @@ pub(super) fn encode(list: &mut Buf, stmt: &Stmt, pool_id: Option<u32>) {
             dnat(list, R0);
         }
         Stmt::Dnat { pool } => {
-            choose(list, pool, pool_id, R0);
+            choose(list, pool, R0);
             dnat(list, R0);
         }
         Stmt::DnatRemembered { map, timeout_seconds } => {
@@ -86,7 +73,7 @@ pub(super) fn encode(list: &mut Buf, stmt: &Stmt, pool_id: Option<u32>) {
             dnat(list, R2);
         }
         Stmt::DnatRemember { map, timeout_seconds, pool } => {
-            choose(list, pool, pool_id, R2);
+            choose(list, pool, R2);
             payload(list, NETWORK_HEADER, SADDR, 4, R0);
             remember(list, map, *timeout_seconds);
             dnat(list, R2);
@@ -206,6 +193,8 @@ fn lookup(list: &mut Buf, key: MapKey, set: &str, to: Option<u32>) {
             payload(list, NETWORK_HEADER, DADDR, 4, R1);
         }
         MapKey::Src => payload(list, NETWORK_HEADER, SADDR, 4, R0),
+        // Numbers are not in packets; see [`choose`].
+        MapKey::Number => {}
     }
     expr(list, "lookup", |e| {
         e.attr_str(1, set);
@@ -217,24 +206,28 @@ fn lookup(list: &mut Buf, key: MapKey, set: &str, to: Option<u32>) {
 }
 
 /// Puts one backend of the pool into `register` and the next.
-fn choose(list: &mut Buf, pool: &[SocketAddrV4], pool_id: Option<u32>, register: u32) {
-    if let [only] = pool {
-        immediate(list, register, &only.ip().octets());
-        immediate(list, register + 1, &backend_bytes(only)[4..6]);
-        return;
+fn choose(list: &mut Buf, pool: &Pool, register: u32) {
+    match pool {
+        Pool::Slots { first, count } => {
+            expr(list, "numgen", |e| {
+                e.attr_be32(1, R4);
+                e.attr_be32(2, *count);
+                e.attr_be32(3, 1);
+                e.attr_be32(4, *first);
+            });
+            expr(list, "lookup", |e| {
+                e.attr_str(1, ENDPOINTS);
+                e.attr_be32(2, R4);
+                e.attr_be32(3, register);
+            });
+        }
+        Pool::Backends(backends) => {
+            // More than one are given as slots.
+            let Some(only) = backends.first() else { return };
+            immediate(list, register, &only.ip().octets());
+            immediate(list, register + 1, &backend_bytes(only)[4..6]);
+        }
     }
-    expr(list, "numgen", |e| {
-        e.attr_be32(1, R4);
-        e.attr_be32(2, pool.len() as u32);
-        e.attr_be32(3, 1);
-        e.attr_be32(4, 0);
-    });
-    expr(list, "lookup", |e| {
-        e.attr_str(1, POOL_NAME);
-        e.attr_be32(2, R4);
-        e.attr_be32(3, register);
-        e.attr_be32(4, pool_id.unwrap_or_default());
-    });
 }
 
 /// Stores (or renews) the client in [`R0`] with the backend in [`R2`].

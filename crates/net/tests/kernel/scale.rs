@@ -1,0 +1,75 @@
+//! How long a change takes to reach the kernel when there are very many Services.
+use std::time::{Duration, Instant};
+
+use api::k8s::api::core::v1::Service;
+use api::k8s::api::discovery::v1::EndpointSlice;
+use serde_json::json;
+
+use super::fixture::{Node, at, root};
+
+const SERVICES: u32 = 10_000;
+const CHANGES: usize = 200;
+/// The aim is 20 ms; without optimisation and beside other tests it may take longer.
+const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
+
+fn ip(index: u32) -> String {
+    format!("10.96.{}.{}", 1 + index / 200, 1 + index % 200)
+}
+
+fn service(index: u32) -> Service {
+    serde_json::from_value(json!({
+        "metadata": {"namespace": "scale", "name": format!("s{index}")},
+        "spec": {"clusterIP": ip(index), "ports": [{"port": 80, "protocol": "TCP"}]},
+    }))
+    .unwrap()
+}
+
+fn slice(index: u32, endpoints: &[String]) -> EndpointSlice {
+    let endpoints: Vec<_> = endpoints.iter().map(|ip| json!({"addresses": [ip]})).collect();
+    serde_json::from_value(json!({
+        "metadata": {
+            "namespace": "scale", "name": format!("s{index}-1"),
+            "labels": {"kubernetes.io/service-name": format!("s{index}")},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
+        "endpoints": endpoints,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_change_among_ten_thousand_services_is_quick() {
+    if !root() {
+        return;
+    }
+    let node = Node::alone();
+    let (a, client) = (node.pod("a", &[]), node.pod("client", &[]));
+    let started = Instant::now();
+    node.net
+        .update(|state| {
+            for index in 0..SERVICES {
+                state.upsert_service(&service(index));
+                let far = |n: u32| format!("10.244.{}.{}", 1 + index % 200, 2 + n);
+                state.upsert_slice(&slice(index, &[far(0), far(1), far(2)]));
+            }
+        })
+        .unwrap();
+    eprintln!("{SERVICES} Services at once: {:?}", started.elapsed());
+    let mut times = Vec::new();
+    for change in 0..CHANGES {
+        let index = change as u32 * 37;
+        let object = slice(index, &[a.ip.to_string()]);
+        let started = Instant::now();
+        node.net.update(|state| state.upsert_slice(&object)).unwrap();
+        times.push(started.elapsed());
+    }
+    assert!(client.ns.ask(at(&ip(37), 80)).unwrap().starts_with('a'));
+    times.sort();
+    let (median, p99) = (times[CHANGES / 2], times[CHANGES * 99 / 100]);
+    eprintln!("one change: median {median:?}, p99 {p99:?}, most {:?}", times[CHANGES - 1]);
+    assert!(p99 <= LIMIT, "p99 {p99:?} of a change is over {LIMIT:?}");
+    let started = Instant::now();
+    node.ns.run(|| net::cleanup("t1", node.dir.path())).unwrap();
+    eprintln!("cleanup: {:?}", started.elapsed());
+}
