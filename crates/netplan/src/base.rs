@@ -13,8 +13,6 @@ pub const HAIRPIN: &str = "hairpin";
 pub const HOST_PORTS: &str = "host-ports";
 /// Host ports on one address of the node.
 pub const HOST_ADDRESS_PORTS: &str = "host-address-ports";
-/// Every endpoint that a rule chooses from, by number.
-pub const ENDPOINTS: &str = "endpoints";
 pub const REJECT: &str = "refuse";
 
 const DISPATCH: &str = "dispatch";
@@ -25,7 +23,6 @@ pub fn sets() -> Vec<(&'static str, MapKey, SetKind)> {
     vec![
         (SERVICES, MapKey::AddrProtoPort, SetKind::Verdicts),
         (NODE_PORTS, MapKey::ProtoPort, SetKind::Verdicts),
-        (ENDPOINTS, MapKey::Number, SetKind::Backends),
         (HAIRPIN, MapKey::SrcDst, SetKind::Members),
         (HOST_PORTS, MapKey::ProtoPort, SetKind::Backends),
         (HOST_ADDRESS_PORTS, MapKey::AddrProtoPort, SetKind::Backends),

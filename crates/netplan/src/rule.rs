@@ -52,9 +52,8 @@ pub enum KeyPart {
 pub enum Pool {
     /// As planned.
     Backends(Vec<SocketAddrV4>),
-    /// As carried out: these many numbers from `first` on, in the map of all endpoints. (A map for
-    /// each would make the kernel, which finds maps one by one, slow.)
-    Slots { first: u32, count: u32 },
+    /// As carried out: these many numbers from `first` on, in a map of endpoints.
+    Slots { map: String, first: u32, count: u32 },
 }
 
 /// What an element maps to.
@@ -183,8 +182,8 @@ impl fmt::Display for Value {
 impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backends = match self {
-            Pool::Slots { first, count } => {
-                return write!(f, "numgen random mod {count} offset {first} map @endpoints");
+            Pool::Slots { map, first, count } => {
+                return write!(f, "numgen random mod {count} offset {first} map @{map}");
             }
             Pool::Backends(backends) => backends,
         };

@@ -3,6 +3,7 @@
 //! Each Service, and each pod with host ports, contributes one [`Fragment`]; nothing outside it
 //! refers to its chains. Where two fragments claim the same map element, the smaller key wins, so
 //! the outcome does not depend on the order of events.
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,7 +30,9 @@ pub enum SetKind {
 }
 
 /// An element's place: the set's name and the key.
-pub type ElementKey = (&'static str, Vec<KeyPart>);
+pub type ElementKey = (SetName, Vec<KeyPart>);
+
+pub type SetName = Cow<'static, str>;
 
 /// One object's share of the rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,11 +62,11 @@ pub enum Op {
     DeleteChain(String),
     DeleteSet(String),
     AddElements {
-        set: &'static str,
+        set: SetName,
         elements: Vec<(Vec<KeyPart>, Value)>,
     },
     DeleteElements {
-        set: &'static str,
+        set: SetName,
         elements: Vec<(Vec<KeyPart>, Value)>,
     },
 }
@@ -122,16 +125,17 @@ impl Ruleset {
         }
         self.slots = Slots::default();
         let mut rules = Vec::new();
-        let mut elements: BTreeMap<&'static str, Vec<(Vec<KeyPart>, Value)>> = BTreeMap::new();
+        let mut elements: BTreeMap<SetName, Vec<(Vec<KeyPart>, Value)>> = BTreeMap::new();
         for fragment in self.fragments.values() {
             for (name, (timeout, _)) in &fragment.memories {
                 ops.push(add_memory(name, *timeout));
             }
             for (name, chain_rules) in &fragment.chains {
                 ops.push(add_chain(name));
-                let (numbered, slots) = self.slots.assign(name, chain_rules);
-                rules.push(Op::SetRules { chain: name.clone(), rules: numbered });
-                for ((set, key), _, value) in slots {
+                let given = self.slots.assign(name, chain_rules);
+                ops.extend(given.maps.into_iter().map(add_endpoints));
+                rules.push(Op::SetRules { chain: name.clone(), rules: given.rules });
+                for ((set, key), _, value) in given.changes {
                     elements.entry(set).or_default().extend(value.map(|value| (key, value)));
                 }
             }
@@ -139,7 +143,7 @@ impl Ruleset {
         ops.append(&mut rules);
         for ((set, key), claims) in &self.claims {
             if let Some(value) = claims.values().next() {
-                elements.entry(set).or_default().push((key.clone(), value.clone()));
+                elements.entry(set.clone()).or_default().push((key.clone(), value.clone()));
             }
         }
         ops.extend(elements.into_iter().map(|(set, elements)| Op::AddElements { set, elements }));
@@ -203,6 +207,10 @@ fn add_chain(name: &str) -> Op {
     Op::AddChain(Chain { name: name.to_owned(), hook: None, rules: Vec::new() })
 }
 
+fn add_endpoints(name: String) -> Op {
+    Op::AddSet { name, key: MapKey::Number, kind: SetKind::Backends }
+}
+
 fn add_memory(name: &str, timeout: u32) -> Op {
     Op::AddSet { name: name.to_owned(), key: MapKey::Src, kind: SetKind::Remembered(timeout) }
 }
@@ -258,9 +266,10 @@ impl Diff {
     }
 
     fn set_rules(&mut self, chain: &str, rules: &[Rule], slots: &mut Slots) {
-        let (rules, mut changes) = slots.assign(chain, rules);
-        self.rules.push(Op::SetRules { chain: chain.to_owned(), rules });
-        self.slots.append(&mut changes);
+        let mut given = slots.assign(chain, rules);
+        self.create.extend(given.maps.into_iter().map(add_endpoints));
+        self.rules.push(Op::SetRules { chain: chain.to_owned(), rules: given.rules });
+        self.slots.append(&mut given.changes);
     }
 
     fn followups(&mut self, old: &Fragment, new: &Fragment) {
@@ -283,7 +292,7 @@ impl Diff {
     }
 
     fn finish(mut self, claims: &BTreeMap<ElementKey, BTreeMap<FragmentKey, Value>>) -> Changes {
-        type Elements = BTreeMap<&'static str, Vec<(Vec<KeyPart>, Value)>>;
+        type Elements = BTreeMap<SetName, Vec<(Vec<KeyPart>, Value)>>;
         let (mut deleted, mut added) = (Elements::new(), Elements::new());
         let claimed = self.touched.into_iter().map(|(place, before)| {
             let after = claims.get(&place).and_then(|c| c.values().next().cloned());
@@ -294,7 +303,7 @@ impl Diff {
                 continue;
             }
             if let Some(value) = before {
-                deleted.entry(set).or_default().push((key.clone(), value));
+                deleted.entry(set.clone()).or_default().push((key.clone(), value));
             }
             if let Some(value) = after {
                 added.entry(set).or_default().push((key, value));

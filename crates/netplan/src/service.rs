@@ -92,7 +92,7 @@ impl<'a> Port<'a> {
         }
         for ip in &self.on_node {
             let both = vec![KeyPart::Addr(*ip), KeyPart::Addr(*ip)];
-            out.elements.insert((base::HAIRPIN, both), Value::Member);
+            out.elements.insert((base::HAIRPIN.into(), both), Value::Member);
         }
         self.plan_internal(out);
         if external {
@@ -206,8 +206,10 @@ impl<'a> Port<'a> {
     ) {
         let tail = [KeyPart::Proto(self.port.protocol), KeyPart::Port(port)];
         let place = match ip {
-            Some(ip) => (base::SERVICES, std::iter::once(KeyPart::Addr(ip)).chain(tail).collect()),
-            None => (base::NODE_PORTS, tail.to_vec()),
+            Some(ip) => {
+                (base::SERVICES.into(), std::iter::once(KeyPart::Addr(ip)).chain(tail).collect())
+            }
+            None => (base::NODE_PORTS.into(), tail.to_vec()),
         };
         out.elements.insert(place, value);
         if self.port.protocol == Protocol::Udp {

@@ -1,11 +1,14 @@
-//! Which numbers of the map of all endpoints belong to which chain.
+//! Which numbers of the maps of endpoints belong to which chain.
 //!
 //! A chain that chooses among several endpoints has a block of numbers in a row. Blocks have sizes
 //! of powers of two and are used again, so the numbers stay few and most changes stay in place.
+//!
+//! The kernel finds a map by going through all of them, and checks each new element against all
+//! rules that use its map, and each new rule against all elements. So there is neither a map for
+//! each chain nor one for all, but one for every [`MAP_NUMBERS`] numbers.
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddrV4;
 
-use crate::base::ENDPOINTS;
 use crate::rule::{KeyPart, Pool, Rule, Stmt, Value};
 use crate::ruleset::ElementKey;
 
@@ -15,6 +18,18 @@ pub(crate) struct Slots {
     /// Free blocks by size.
     free: BTreeMap<u32, Vec<u32>>,
     next: u32,
+    /// Maps made so far.
+    maps: u32,
+}
+
+const MAP_NUMBERS: u32 = 256;
+
+/// What a chain was given.
+pub(crate) struct Assigned {
+    pub rules: Vec<Rule>,
+    /// To be made first.
+    pub maps: Vec<String>,
+    pub changes: SlotChanges,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +45,7 @@ pub(crate) type SlotChanges = Vec<(ElementKey, Option<Value>, Option<Value>)>;
 impl Slots {
     /// Gives a chain the numbers that its rules need (none for no rules), and returns the rules
     /// with the numbers in them.
-    pub(crate) fn assign(&mut self, chain: &str, rules: &[Rule]) -> (Vec<Rule>, SlotChanges) {
+    pub(crate) fn assign(&mut self, chain: &str, rules: &[Rule]) -> Assigned {
         let backends = rules.iter().flatten().find_map(choice).unwrap_or_default();
         let count = backends.len() as u32;
         let size = if count == 0 { 0 } else { count.next_power_of_two() };
@@ -67,15 +82,19 @@ impl Slots {
             let block = Block { first, size, backends: backends.to_vec() };
             self.blocks.insert(chain.to_owned(), block);
         }
-        (rules, changes)
+        let enough = if count == 0 { 0 } else { first / MAP_NUMBERS + 1 };
+        let maps = (self.maps..enough).map(|index| map_name(index * MAP_NUMBERS)).collect();
+        self.maps = self.maps.max(enough);
+        Assigned { rules, maps, changes }
     }
 
     fn take(&mut self, size: u32) -> u32 {
         if let Some(first) = self.free.get_mut(&size).and_then(Vec::pop) {
             return first;
         }
-        let first = self.next;
-        self.next += size;
+        // A block lies in one map, or begins one.
+        let first = self.next.next_multiple_of(size);
+        self.next = first + size;
         first
     }
 }
@@ -100,14 +119,19 @@ fn numbered(rule: &Rule, first: u32, count: u32) -> Rule {
             continue;
         }
         if let Stmt::Dnat { pool } | Stmt::DnatRemember { pool, .. } = stmt {
-            *pool = Pool::Slots { first, count };
+            *pool = Pool::Slots { map: map_name(first), first, count };
         }
     }
     rule
 }
 
+/// The map that has the block beginning there.
+fn map_name(first: u32) -> String {
+    format!("endpoints-{}", first / MAP_NUMBERS)
+}
+
 fn key(first: u32, index: usize) -> ElementKey {
-    (ENDPOINTS, vec![KeyPart::Number(first + index as u32)])
+    (map_name(first).into(), vec![KeyPart::Number(first + index as u32)])
 }
 
 fn value(backend: Option<&SocketAddrV4>) -> Option<Value> {
@@ -133,27 +157,34 @@ mod tests {
     #[test]
     fn blocks_do_not_overlap_and_are_used_again() {
         let mut slots = Slots::default();
-        let (a, added) = slots.assign("a", &rules(3));
-        assert_eq!((first(&a), added.len()), (0, 3));
-        let (b, _) = slots.assign("b", &rules(2));
-        assert_eq!(first(&b), 4);
+        let a = slots.assign("a", &rules(3));
+        assert_eq!((first(&a.rules), a.changes.len()), (0, 3));
+        assert_eq!(a.maps, ["endpoints-0"]);
+        let b = slots.assign("b", &rules(2));
+        assert_eq!((first(&b.rules), b.maps.len()), (4, 0));
         // Room for a fourth in place.
-        let (a, added) = slots.assign("a", &rules(4));
-        assert_eq!((first(&a), added.len()), (0, 1));
+        let a = slots.assign("a", &rules(4));
+        assert_eq!((first(&a.rules), a.changes.len()), (0, 1));
         // A fifth needs to move: four go, five come.
-        let (a, changes) = slots.assign("a", &rules(5));
-        assert_eq!((first(&a), changes.len()), (6, 9));
-        let (c, _) = slots.assign("c", &rules(4));
-        assert_eq!(first(&c), 0);
-        let (gone, changes) = slots.assign("a", &[]);
-        assert_eq!((gone.len(), changes.len()), (0, 5));
-        assert!(changes.iter().all(|(_, _, after)| after.is_none()));
+        let a = slots.assign("a", &rules(5));
+        assert_eq!((first(&a.rules), a.changes.len()), (8, 9));
+        let c = slots.assign("c", &rules(4));
+        assert_eq!(first(&c.rules), 0);
+        let gone = slots.assign("a", &[]);
+        assert_eq!((gone.rules.len(), gone.changes.len()), (0, 5));
+        assert!(gone.changes.iter().all(|(_, _, after)| after.is_none()));
+        // Larger than a map: it begins one, and the next block has another.
+        let large = slots.assign("d", &rules(300));
+        assert_eq!(first(&large.rules), 512);
+        assert_eq!(large.maps, ["endpoints-1", "endpoints-2"]);
+        let after = slots.assign("e", &rules(9));
+        assert_eq!(first(&after.rules), 1024);
     }
 
     #[test]
     fn one_backend_needs_no_number() {
         let mut slots = Slots::default();
-        let (one, changes) = slots.assign("a", &rules(1));
-        assert_eq!((one, changes), (rules(1), Vec::new()));
+        let one = slots.assign("a", &rules(1));
+        assert_eq!((one.rules, one.maps.len(), one.changes.len()), (rules(1), 0, 0));
     }
 }

@@ -200,13 +200,13 @@ fn host_ports(ip: Ipv4Addr, ports: &[HostPort]) -> Fragment {
         let place = match port.host_ip.filter(|ip| !ip.is_unspecified()) {
             Some(host_ip) => {
                 let key = std::iter::once(KeyPart::Addr(host_ip)).chain(tail).collect();
-                (base::HOST_ADDRESS_PORTS, key)
+                (base::HOST_ADDRESS_PORTS.into(), key)
             }
-            None => (base::HOST_PORTS, tail.to_vec()),
+            None => (base::HOST_PORTS.into(), tail.to_vec()),
         };
         fragment.elements.insert(place, Value::Backend(backend));
         let both = vec![KeyPart::Addr(ip), KeyPart::Addr(ip)];
-        fragment.elements.insert((base::HAIRPIN, both), Value::Member);
+        fragment.elements.insert((base::HAIRPIN.into(), both), Value::Member);
         if port.protocol == crate::facts::Protocol::Udp {
             let at = (port.host_ip, port.host_port);
             fragment.udp.entry(at).or_default().insert(backend);

@@ -2,7 +2,6 @@
 //!
 //! Registers are numbered in words of four bytes from [`R0`]; every statement starts afresh there.
 use ipnet::Ipv4Net;
-use netplan::base::ENDPOINTS;
 use netplan::rule::MASQUERADE_MARK;
 use netplan::{MapKey, Pool, Stmt};
 
@@ -208,7 +207,7 @@ fn lookup(list: &mut Buf, key: MapKey, set: &str, to: Option<u32>) {
 /// Puts one backend of the pool into `register` and the next.
 fn choose(list: &mut Buf, pool: &Pool, register: u32) {
     match pool {
-        Pool::Slots { first, count } => {
+        Pool::Slots { map, first, count } => {
             expr(list, "numgen", |e| {
                 e.attr_be32(1, R4);
                 e.attr_be32(2, *count);
@@ -216,7 +215,7 @@ fn choose(list: &mut Buf, pool: &Pool, register: u32) {
                 e.attr_be32(4, *first);
             });
             expr(list, "lookup", |e| {
-                e.attr_str(1, ENDPOINTS);
+                e.attr_str(1, map);
                 e.attr_be32(2, R4);
                 e.attr_be32(3, register);
             });
