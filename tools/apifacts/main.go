@@ -2,6 +2,7 @@
 //
 //	apifacts facts DIR        writes DIR/graph.txt and DIR/docs.json.gz
 //	apifacts fuzzpairs N SEED writes N random objects of every kind in JSON and protobuf, one a line
+//	apifacts corpus FILE      writes one such pair a type, gzipped
 //
 // Kybern commits the output; building it never needs Go. See crates/schema for the format's reader.
 package main
@@ -23,6 +24,8 @@ func run(args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "facts":
 		return writeFacts(args[1])
+	case len(args) == 2 && args[0] == "corpus":
+		return writeCorpus(args[1])
 	case len(args) == 3 && args[0] == "fuzzpairs":
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -34,5 +37,5 @@ func run(args []string) error {
 		}
 		return fuzzPairs(os.Stdout, n, seed)
 	}
-	return fmt.Errorf("usage: apifacts facts DIR | apifacts fuzzpairs N SEED")
+	return fmt.Errorf("usage: apifacts facts DIR | corpus FILE | fuzzpairs N SEED")
 }

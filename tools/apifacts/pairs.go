@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand"
+	"os"
 	"reflect"
 
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -71,6 +73,22 @@ func fuzzPairs(out io.Writer, n int, seed int64) error {
 		}
 	}
 	return buffered.Flush()
+}
+
+// writeCorpus writes what the tests of crates/schema commit.
+func writeCorpus(path string) error {
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err != nil {
+		return err
+	}
+	if err := fuzzPairs(z, 1, 7); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(path, packed.Bytes(), 0o644)
 }
 
 func encodable(scheme *runtime.Scheme, gvk schema.GroupVersionKind) bool {

@@ -57,5 +57,7 @@ pub(crate) fn codegen() -> Result<()> {
     let facts = shell::root().join("crates/schema/facts");
     std::fs::create_dir_all(&facts)
         .with_context(|| format!("cannot create {}", facts.display()))?;
-    run(Command::new("go").args(["run", ".", "facts"]).arg(&facts).current_dir(tool))
+    let corpus = shell::root().join("crates/schema/tests/corpus.jsonl.gz");
+    run(Command::new("go").args(["run", ".", "facts"]).arg(&facts).current_dir(&tool))?;
+    run(Command::new("go").args(["run", ".", "corpus"]).arg(&corpus).current_dir(&tool))
 }

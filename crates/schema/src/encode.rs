@@ -171,9 +171,8 @@ fn close(out: &mut Vec<u8>, start: usize) {
         out.copy_within(start..start + length, start + more);
     }
     let mut value = length;
-    for at in start - 1..start + more {
-        let last = at + 1 == start + more;
-        out[at] = (value & 0x7f) as u8 | if last { 0 } else { 0x80 };
+    for byte in &mut out[start - 1..start + more] {
+        *byte = (value & 0x7f) as u8 | if value >= 0x80 { 0x80 } else { 0 };
         value >>= 7;
     }
 }

@@ -258,6 +258,19 @@ impl std::fmt::Debug for TypeRef<'_> {
 }
 
 impl Object {
+    /// An object with these fields and nothing on a protobuf wire, as custom resources are.
+    pub fn of(mut fields: Vec<Field>, extra: Extra) -> Self {
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        Self {
+            numbers: vec![0; fields.len()],
+            fields,
+            wire: Vec::new(),
+            atomic: false,
+            base: None,
+            extra,
+            embedded_resource: false,
+        }
+    }
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.index_of(name).map(|index| &self.fields[index])
     }

@@ -5,6 +5,7 @@
 //! no I/O. Nothing here panics on what comes from outside: decoding is bounded in depth, and the
 //! caller bounds the length.
 mod decode;
+mod defaults;
 mod encode;
 mod facts;
 mod finish;
@@ -15,6 +16,7 @@ mod proto;
 mod yaml;
 
 pub use decode::{DecodeError, Decoded, decode_json, decode_value, strict_error};
+pub use defaults::apply_defaults;
 pub use encode::{
     EncodeError, encode_body, encode_json_as_proto, encode_list, encode_proto, watch_frame,
 };

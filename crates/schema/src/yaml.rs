@@ -221,7 +221,7 @@ impl Composer {
     }
 }
 
-/// `<<`: takes in the entries of a map, or of several of which the first wins. Tells what was there.
+/// `<<`: takes in the entries of a map, or of several of which the first wins; says what was there.
 fn merge(map: &mut Map<String, Value>, value: Value) -> Result<Vec<String>, YamlError> {
     let sources = match value {
         Value::Array(list) => list,

@@ -1,4 +1,4 @@
-//! The OpenAPI v2 document as protobuf (`openapi.v2.Document` of gnostic), which client-go asks for.
+//! The OpenAPI v2 document as protobuf (gnostic's `openapi.v2.Document`): client-go asks for it.
 //!
 //! Driven by a table: for each message the JSON name of a field, its number and what it holds.
 use super::PathInfo;
@@ -222,38 +222,42 @@ fn field(number: u32, kind: Kind, value: &Value, out: &mut Vec<u8>) {
             value => nested(1, out, |out| message(&SCHEMA, value, out)),
         }),
         Parameters => each(value, |value| nested(number, out, |out| parameter(value, out))),
-        Responses => nested(number, out, |out| {
-            members(value, |code, value| {
-                named(1, code, out, |out| {
-                    nested(2, out, |out| nested(1, out, |out| message(&RESPONSE, value, out)));
-                });
-            });
-        }),
-        Paths => nested(number, out, |out| {
-            members(value, |path, value| {
-                named(2, path, out, |out| {
-                    nested(2, out, |out| message(&PATH_ITEM, value, out));
-                });
-            });
-        }),
-        Security => each(value, |value| {
-            nested(number, out, |out| {
-                members(value, |name, value| {
-                    named(1, name, out, |out| nested(2, out, |out| texts(1, value, out)));
-                });
-            });
-        }),
-        SecurityDefinitions => nested(number, out, |out| {
-            members(value, |name, value| {
-                named(1, name, out, |out| {
-                    nested(2, out, |out| nested(2, out, |out| message(&API_KEY, value, out)));
-                });
-            });
-        }),
+        Responses => nested(number, out, |out| responses(value, out)),
+        Paths => nested(number, out, |out| paths(value, out)),
+        Security => each(value, |value| nested(number, out, |out| security(value, out))),
+        SecurityDefinitions => nested(number, out, |out| security_definitions(value, out)),
         SchemaItem => nested(number, out, |out| {
             nested(1, out, |out| message(&SCHEMA, value, out));
         }),
     }
+}
+
+fn responses(value: &Value, out: &mut Vec<u8>) {
+    members(value, |code, value| {
+        named(1, code, out, |out| {
+            nested(2, out, |out| nested(1, out, |out| message(&RESPONSE, value, out)));
+        });
+    });
+}
+
+fn paths(value: &Value, out: &mut Vec<u8>) {
+    members(value, |path, value| {
+        named(2, path, out, |out| nested(2, out, |out| message(&PATH_ITEM, value, out)));
+    });
+}
+
+fn security(value: &Value, out: &mut Vec<u8>) {
+    members(value, |name, value| {
+        named(1, name, out, |out| nested(2, out, |out| texts(1, value, out)));
+    });
+}
+
+fn security_definitions(value: &Value, out: &mut Vec<u8>) {
+    members(value, |name, value| {
+        named(1, name, out, |out| {
+            nested(2, out, |out| nested(2, out, |out| message(&API_KEY, value, out)));
+        });
+    });
 }
 
 /// A parameter is one of several messages, each inside the ones that choose between them.
