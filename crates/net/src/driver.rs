@@ -31,12 +31,13 @@ pub enum NetEvent {
     Synced,
 }
 
-/// A Service that each node answers itself, whatever its endpoints say (the cluster DNS).
+/// A Service's port that each node answers itself, whatever the endpoints (the cluster DNS: 53).
 #[derive(Debug, Clone)]
 pub struct LocalService {
     pub namespace: String,
     pub name: String,
-    /// Where on this node; every port of the Service goes there.
+    pub port: u16,
+    /// Where on this node.
     pub address: SocketAddrV4,
 }
 
@@ -54,7 +55,7 @@ pub async fn run(
         let mut rules = lock(&net.rules);
         for service in local {
             let name = ServiceName { namespace: service.namespace, name: service.name };
-            rules.state.set_local(name, service.address);
+            rules.state.set_local(name, service.port, service.address);
         }
     }
     let mut batch = Vec::new();

@@ -78,6 +78,8 @@ pub fn create_node_ns(
     default.via = Some(host_ip);
     default.oif = Some(eth0);
     inner.set_route(&default)?;
+    host.await_ready(&link)?;
+    inner.await_ready("eth0")?;
     Ok(NodeNs { path, ip, host_ip })
 }
 

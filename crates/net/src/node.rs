@@ -230,7 +230,9 @@ impl NodeNet {
         let mut route = Route::to(Ipv4Net::from(ip));
         route.oif = Some(outer);
         route.src = Some(self.gateway);
-        rtnl.set_route(&route)
+        rtnl.set_route(&route)?;
+        rtnl.await_ready(name)?;
+        pod.await_ready("eth0")
     }
 
     /// Completes a route that goes by the tunnel. Its ends' hardware addresses follow from the

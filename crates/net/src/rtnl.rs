@@ -26,6 +26,8 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
+const IF_OPER_UP: u8 = 6;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -52,6 +54,9 @@ const RTN_UNREACHABLE: u8 = 7;
 /// Marks the routes made here (`ip route` shows it as `proto 107`).
 pub(crate) const PROTOCOL: u8 = 107;
 
+const READY_TRIES: u32 = 50;
+const READY_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// `rp_filter` among the per-interface settings (linux/ip.h).
 pub(crate) const CONF_RP_FILTER: u16 = 8;
 
@@ -62,6 +67,8 @@ pub(crate) struct Link {
     pub alias: String,
     pub mac: Vec<u8>,
     pub up: bool,
+    /// Packets get through.
+    pub ready: bool,
     pub mtu: u32,
 }
 
@@ -221,6 +228,18 @@ impl Rtnl {
         let mut buf = Buf::request(RTM_SETLINK, 0);
         ifinfo(&mut buf, index, IFF_UP, IFF_UP);
         self.socket.execute(&format!("cannot bring up link {index}"), buf)
+    }
+
+    /// Waits until a link whose other end has just come up lets packets through. Until the kernel
+    /// has noticed, it would drop them; to ask (since Linux 6.8) makes it notice.
+    pub(crate) fn await_ready(&mut self, name: &str) -> Result<()> {
+        for _ in 0..READY_TRIES {
+            if self.link(name)?.is_none_or(|link| link.ready) {
+                return Ok(());
+            }
+            std::thread::sleep(READY_PAUSE);
+        }
+        Ok(())
     }
 
     pub(crate) fn set_master(&mut self, index: u32, master: u32) -> Result<()> {
@@ -413,6 +432,7 @@ fn parse_link(body: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: as_u32(body.get(4..)?)?,
         up: as_u32(body.get(8..)?)? & IFF_UP != 0,
+        ready: false,
         name: String::new(),
         alias: String::new(),
         mac: Vec::new(),
@@ -424,6 +444,7 @@ fn parse_link(body: &[u8]) -> Option<Link> {
             IFLA_IFALIAS => link.alias = as_text(value),
             IFLA_ADDRESS => link.mac = value.to_vec(),
             IFLA_MTU => link.mtu = as_u32(value)?,
+            IFLA_OPERSTATE => link.ready = value == [IF_OPER_UP],
             _ => {}
         }
     }

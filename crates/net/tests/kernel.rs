@@ -2,6 +2,7 @@
 //!
 //! Needs root; without it every test says so and passes.
 mod kernel {
+    mod driver;
     pub(crate) mod fixture;
     mod scale;
     mod services;

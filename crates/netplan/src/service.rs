@@ -58,7 +58,8 @@ impl<'a> Port<'a> {
             local: Vec::new(),
             on_node: BTreeSet::new(),
         };
-        if let Some(address) = state.local.get(name) {
+        if let Some((_, address)) = state.local.get(name).filter(|(number, _)| *number == port.port)
+        {
             this.all = vec![*address];
             this.local = vec![*address];
             return this;

@@ -35,8 +35,8 @@ pub struct State {
     pub(crate) zone: Option<String>,
     pub(crate) services: BTreeMap<ServiceName, ServiceFacts>,
     pub(crate) slices: BTreeMap<ServiceName, BTreeMap<String, SliceFacts>>,
-    /// Services that this node answers itself.
-    pub(crate) local: BTreeMap<ServiceName, SocketAddrV4>,
+    /// Ports of Services that this node answers itself.
+    pub(crate) local: BTreeMap<ServiceName, (u16, SocketAddrV4)>,
     /// Which Service a slice (namespace, name) was filed under.
     owners: BTreeMap<(String, String), ServiceName>,
     host_ports: BTreeMap<String, (Ipv4Addr, Vec<HostPort>)>,
@@ -121,9 +121,9 @@ impl State {
         }
     }
 
-    /// Makes the node itself the only endpoint of a Service.
-    pub fn set_local(&mut self, name: ServiceName, address: SocketAddrV4) {
-        if self.local.insert(name.clone(), address) != Some(address) {
+    /// Makes the node itself the only endpoint of a Service's port (for all protocols).
+    pub fn set_local(&mut self, name: ServiceName, port: u16, address: SocketAddrV4) {
+        if self.local.insert(name.clone(), (port, address)) != Some((port, address)) {
             self.dirty.insert(FragmentKey::Service(name));
         }
     }

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::fixture::{Node, Pod, ask_udp, at, root};
 
-const VIP: &str = "10.96.0.20";
+pub(super) const VIP: &str = "10.96.0.20";
 
-fn service(extra: serde_json::Value) -> Service {
+pub(super) fn service(extra: serde_json::Value) -> Service {
     let mut spec = json!({
         "clusterIP": VIP, "clusterIPs": [VIP],
         "ports": [
@@ -28,7 +28,7 @@ fn service(extra: serde_json::Value) -> Service {
     serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap()
 }
 
-fn slice(pods: &[(&Pod, &str)]) -> EndpointSlice {
+pub(super) fn slice(pods: &[(&Pod, &str)]) -> EndpointSlice {
     let endpoints: Vec<_> = pods
         .iter()
         .map(|(pod, node)| {
@@ -50,7 +50,7 @@ fn slice(pods: &[(&Pod, &str)]) -> EndpointSlice {
     .unwrap()
 }
 
-fn apply(node: &Node, service: &Service, slice: &EndpointSlice) {
+pub(super) fn apply(node: &Node, service: &Service, slice: &EndpointSlice) {
     node.net
         .update(|state| {
             state.upsert_service(service);
@@ -220,4 +220,22 @@ fn a_udp_client_moves_when_its_endpoint_goes() {
     assert!(ask_udp(&socket, at(VIP, 53)).unwrap().starts_with('a'));
     node.net.update(|state| state.upsert_slice(&slice(&[(&b, "node-1")]))).unwrap();
     assert!(ask_udp(&socket, at(VIP, 53)).unwrap().starts_with('b'));
+}
+
+#[test]
+fn a_service_that_the_node_answers_itself() {
+    if !root() {
+        return;
+    }
+    let node = Node::alone();
+    let (a, client) = (node.pod("a", &[]), node.pod("client", &[]));
+    node.ns.serve("node", 10053);
+    apply(&node, &service(json!({})), &slice(&[(&a, "node-1")]));
+    let name = ServiceName { namespace: "default".into(), name: "web".into() };
+    node.net.update(|state| state.set_local(name, 53, at("10.244.0.1", 10053))).unwrap();
+    let answer = client.ns.ask_udp(at(VIP, 53)).unwrap();
+    assert_eq!(answer, format!("node {}", client.ip));
+    assert!(node.ns.ask_udp(at(VIP, 53)).unwrap().starts_with("node"));
+    // Its other ports have their endpoints.
+    assert!(client.ns.ask(at(VIP, 8080)).unwrap().starts_with('a'));
 }

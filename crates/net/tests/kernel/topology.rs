@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use net::{NodeNet, Peer, hostlab};
 
 use super::fixture::{Node, Ns, at, config, root};
+use super::services::{VIP, apply, service, slice};
 
 #[test]
 fn pods_and_node_reach_each_other() {
@@ -37,13 +38,13 @@ fn an_address_nobody_has_is_refused_at_once() {
     let error = node.ns.ask_udp(at("10.96.7.7", 53)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     for (client, who) in [(&a.ns, "pod"), (&node.ns, "node")] {
+        let error = client.ask(at("10.96.7.7", 80)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{who} to a ClusterIP: {error}");
         for unclaimed in ["10.244.0.77", "10.244.9.9"] {
             let error = client.ask(at(unclaimed, 80)).unwrap_err();
             let kind = error.kind();
             assert_eq!(kind, ErrorKind::HostUnreachable, "{who} to {unclaimed}: {error}");
         }
-        let error = client.ask(at("10.96.7.7", 80)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{who} to a ClusterIP: {error}");
     }
 }
 
@@ -198,4 +199,40 @@ fn networks_in_use_are_not_chosen() {
         ("10.245.0.0/16".into(), "10.97.0.0/16".into())
     );
     assert_eq!(empty.run(net::primary_address).unwrap(), None);
+}
+
+#[test]
+fn clients_outside_the_cluster() {
+    if !root() {
+        return;
+    }
+    let (host, one, two, dir) = two_nodes(false);
+    let (a, b) = (one.pod("a", &[]), two.pod("b", &[]));
+    host.serve("host", 80);
+    // Pods leave the cluster under their node's address.
+    assert_eq!(a.ns.ask(at("10.90.0.1", 80)).unwrap(), "host 10.90.0.2");
+    let both = slice(&[(&a, "node-0"), (&b, "node-1")]);
+    for node in [&one, &two] {
+        apply(node, &service(serde_json::json!({"type": "NodePort"})), &both);
+    }
+    // Any node takes it anywhere, under its own address.
+    let answers: BTreeSet<String> =
+        (0..40).map(|_| host.ask(at("10.90.0.2", 30080)).unwrap()).collect();
+    let expected = ["a 10.244.0.1", "b 10.244.0.1"].map(str::to_owned);
+    assert_eq!(answers, BTreeSet::from(expected));
+    // From pod to Service across nodes the client's address stays.
+    let answers: BTreeSet<String> = (0..40).map(|_| a.ns.ask(at(VIP, 8080)).unwrap()).collect();
+    assert!(answers.contains(&format!("b {}", a.ip)), "{answers:?}");
+    let local = serde_json::json!({"type": "NodePort", "externalTrafficPolicy": "Local"});
+    for node in [&one, &two] {
+        apply(node, &service(local.clone()), &both);
+    }
+    for _ in 0..10 {
+        assert_eq!(host.ask(at("10.90.0.3", 30080)).unwrap(), "b 10.90.0.1");
+    }
+    // The host as a client of ClusterIPs, by way of a node.
+    let via = "10.90.0.2".parse().unwrap();
+    host.run(|| hostlab::route("t1", "10.96.0.0/16".parse().unwrap(), via)).unwrap();
+    assert!(host.ask(at(VIP, 8080)).unwrap().ends_with("10.244.0.1"));
+    host.run(|| net::cleanup("t1", dir.path())).unwrap();
 }

@@ -1,0 +1,124 @@
+//! The driver: from events to what clients see.
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use net::{NetEvent, NodeNet};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::fixture::{Node, PATIENCE, at, config, root};
+use super::services::{VIP, apply, service, slice};
+
+/// Tries until it works; fails when patience ends.
+fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(started.elapsed() < PATIENCE, "still not: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Runs the driver inside the node's namespace.
+fn drive(node: &Node, net: Arc<NodeNet>) -> (mpsc::Sender<NetEvent>, std::thread::JoinHandle<()>) {
+    let (sender, receiver) = mpsc::channel(16);
+    let path = node.ns.path();
+    let task = std::thread::spawn(move || {
+        net::hostlab::enter(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(net::run(net, receiver, Vec::new())).unwrap();
+    });
+    (sender, task)
+}
+
+#[test]
+fn events_become_rules_once_everything_is_known() {
+    if !root() {
+        return;
+    }
+    let node = Node::alone();
+    let (a, client) = (node.pod("a", &[]), node.pod("client", &[]));
+    let (events, task) = drive(&node, node.net.clone());
+    let web = Arc::new(service(json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999,
+    })));
+    events.blocking_send(NetEvent::Service(web.clone())).unwrap();
+    let endpoints = Arc::new(slice(&[(&a, "node-1")]));
+    events.blocking_send(NetEvent::Slice(endpoints.clone())).unwrap();
+    assert!(client.ns.ask(at(VIP, 8080)).is_err(), "rules before everything was known");
+    events.blocking_send(NetEvent::Synced).unwrap();
+    eventually("the ClusterIP answers", || client.ns.ask(at(VIP, 8080)).ok());
+    let health = || {
+        node.ns.run(|| {
+            let mut stream = TcpStream::connect("127.0.0.1:30999").ok()?;
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).ok()?;
+            Some(text)
+        })
+    };
+    eventually("the health check passes", || {
+        health().filter(|text| {
+            text.starts_with("HTTP/1.1 200") && text.contains("\"localEndpoints\":1")
+        })
+    });
+    events.blocking_send(NetEvent::SliceDeleted(endpoints)).unwrap();
+    eventually("the health check fails", || health().filter(|t| t.starts_with("HTTP/1.1 503")));
+    assert!(client.ns.ask(at(VIP, 8080)).is_err());
+    events.blocking_send(NetEvent::ServiceDeleted(web)).unwrap();
+    eventually("the health check is gone", || health().is_none().then_some(()));
+    drop(events);
+    task.join().unwrap();
+}
+
+#[test]
+fn a_restart_serves_on_until_everything_is_known_again() {
+    if !root() {
+        return;
+    }
+    let node = Node::alone();
+    let (a, client) = (node.pod("a", &[]), node.pod("client", &[]));
+    apply(&node, &service(json!({})), &slice(&[(&a, "node-1")]));
+    let Node { ns, net, dir } = node;
+    drop(net);
+    let config = config(dir.path(), "node-1", "127.0.0.1", "10.244.0.0/24");
+    let net = Arc::new(ns.run(|| NodeNet::start(config)).unwrap());
+    assert!(client.ns.ask(at(VIP, 8080)).is_ok(), "the old rules are gone");
+    let node = Node { ns, net: net.clone(), dir };
+    let (events, task) = drive(&node, net);
+    events.blocking_send(NetEvent::Synced).unwrap();
+    eventually("the Service that is gone is refused", || client.ns.ask(at(VIP, 8080)).err());
+    drop(events);
+    task.join().unwrap();
+}
+
+#[test]
+fn rules_that_somebody_removed_come_back_with_the_next_change() {
+    if !root() {
+        return;
+    }
+    let node = Node::alone();
+    let (a, b, client) = (node.pod("a", &[]), node.pod("b", &[]), node.pod("client", &[]));
+    let (events, task) = drive(&node, node.net.clone());
+    events.blocking_send(NetEvent::Synced).unwrap();
+    events.blocking_send(NetEvent::Service(Arc::new(service(json!({}))))).unwrap();
+    events.blocking_send(NetEvent::Slice(Arc::new(slice(&[(&a, "node-1")])))).unwrap();
+    eventually("the ClusterIP answers", || client.ns.ask(at(VIP, 8080)).ok());
+    // Takes the tables, the pods' links stay.
+    let flushed =
+        node.ns.run(|| std::process::Command::new("nft").args(["flush", "ruleset"]).status());
+    if !flushed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: needs the nft program");
+        return;
+    }
+    assert!(client.ns.ask(at(VIP, 8080)).is_err());
+    events.blocking_send(NetEvent::Slice(Arc::new(slice(&[(&b, "node-1")])))).unwrap();
+    let answer = eventually("the ClusterIP answers again", || client.ns.ask(at(VIP, 8080)).ok());
+    assert!(answer.starts_with('b'));
+    drop(events);
+    task.join().unwrap();
+}
