@@ -1,0 +1,43 @@
+//! Taints keep pods away that do not tolerate them; some only if there is a better place.
+use super::{normalize, tolerated};
+use crate::{Cycle, NodeInfo, Plugin, Unfit};
+use api::k8s::api::core::v1::Toleration;
+
+pub(crate) struct TaintToleration;
+
+impl Plugin for TaintToleration {
+    fn name(&self) -> &'static str {
+        "TaintToleration"
+    }
+    fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
+        let hard = |effect: &str| matches!(effect, "NoSchedule" | "NoExecute");
+        let mut taints = node.taints.iter().filter(|taint| hard(&taint.effect));
+        match taints.find(|taint| !tolerated(&cycle.pod.tolerations, taint)) {
+            None => Ok(()),
+            Some(taint) => Err(Unfit::fixed(&format!(
+                "node(s) had untolerated taint {{{}: {}}}",
+                taint.key,
+                taint.value.as_deref().unwrap_or_default()
+            ))),
+        }
+    }
+    fn weight(&self) -> i64 {
+        3
+    }
+    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
+        let soft: Vec<Toleration> = cycle
+            .pod
+            .tolerations
+            .iter()
+            .filter(|t| matches!(t.effect.as_deref(), None | Some("" | "PreferNoSchedule")))
+            .cloned()
+            .collect();
+        let count = |node: &&NodeInfo| {
+            let taints = node.taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
+            taints.filter(|taint| !tolerated(&soft, taint)).count() as i64
+        };
+        let mut scores: Vec<i64> = nodes.iter().map(count).collect();
+        normalize(&mut scores, true);
+        scores
+    }
+}
