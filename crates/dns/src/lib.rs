@@ -1,7 +1,8 @@
 //! The cluster's DNS, answered by each node itself (Kubernetes DNS specification 1.1.0).
 //!
-//! A [`Zone`] holds the records and is told of Services and EndpointSlices as they change; a
-//! [`Server`] answers from it over UDP and TCP and asks the machine's own name servers for the rest.
+//! A [`Zone`] holds the records and is told of Services and EndpointSlices as they change. A
+//! [`Server`] answers from it over UDP and TCP and asks the machine's own name servers for the
+//! rest.
 mod forward;
 mod server;
 #[cfg(test)]

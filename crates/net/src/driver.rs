@@ -1,5 +1,6 @@
 //! From API objects to packet rules.
-use std::net::SocketAddrV4;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use api::k8s::api::discovery::v1::EndpointSlice;
 use netplan::{ServiceName, State};
 use tokio::sync::mpsc;
 
-use crate::config::{Error, Result};
+use crate::config::{Error, Peer, Result};
 use crate::health::HealthServers;
 use crate::node::{NodeNet, lock};
 
@@ -41,7 +42,8 @@ pub struct LocalService {
     pub address: SocketAddrV4,
 }
 
-/// Applies events until the sender is dropped. Bursts are applied together; idle costs nothing.
+/// Applies events until the sender is dropped: packet rules of Services, and routes to the pods of
+/// other Nodes (nothing else need call [`NodeNet::set_peers`]). Bursts are applied together; idle costs nothing.
 pub async fn run(
     net: Arc<NodeNet>,
     mut events: mpsc::Receiver<NetEvent>,
@@ -49,6 +51,7 @@ pub async fn run(
 ) -> Result<()> {
     let node = net.config().node.clone();
     let mut health = HealthServers::default();
+    let mut peers = Peers::default();
     let mut synced = false;
     let mut retry: Option<Duration> = None;
     {
@@ -72,9 +75,14 @@ pub async fn run(
         }
         let first_sync = !synced && batch.iter().any(|e| matches!(e, NetEvent::Synced));
         synced |= first_sync;
+        for event in &batch {
+            peers.observe(event);
+        }
+        let routes = if synced { peers.changed() } else { None };
         let work = (net.clone(), node.clone(), std::mem::take(&mut batch));
         let apply = move || {
             let (net, node, batch) = work;
+            let routed = routes.map_or(Ok(()), |peers| net.set_peers(peers));
             let mut rules = lock(&net.rules);
             for event in &batch {
                 observe(&mut rules.state, &node, event);
@@ -84,7 +92,7 @@ pub async fn run(
                 (true, true) => rules.install(),
                 (true, false) => rules.flush(),
             };
-            done.map(|()| rules.state.health_checks())
+            done.and(routed).map(|()| rules.state.health_checks())
         };
         let done = tokio::task::spawn_blocking(apply)
             .await
@@ -96,11 +104,51 @@ pub async fn run(
             }
             Err(error) => {
                 let delay = retry.map_or(RETRY_FIRST, |d| (d * 2).min(RETRY_MAX));
-                tracing::warn!(%error, ?delay, "packet rules were not applied; will retry");
+                tracing::warn!(%error, ?delay, "the node's network was not brought up to date; will retry");
                 retry = Some(delay);
+                peers.dirty = true;
             }
         }
     }
+}
+
+/// The other nodes.
+#[derive(Default)]
+struct Peers {
+    nodes: BTreeMap<String, Peer>,
+    dirty: bool,
+}
+
+impl Peers {
+    fn observe(&mut self, event: &NetEvent) {
+        let (node, peer) = match event {
+            NetEvent::Node(node) => (node, peer_of(node)),
+            NetEvent::NodeDeleted(node) => (node, None),
+            _ => return,
+        };
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let before = match &peer {
+            Some(peer) => self.nodes.insert(name, peer.clone()),
+            None => self.nodes.remove(&name),
+        };
+        self.dirty |= before != peer;
+    }
+
+    /// All of them, if there has been a change.
+    fn changed(&mut self) -> Option<Vec<Peer>> {
+        std::mem::take(&mut self.dirty).then(|| self.nodes.values().cloned().collect())
+    }
+}
+
+/// `None` as long as the node has no address or no pod network.
+fn peer_of(node: &Node) -> Option<Peer> {
+    let addresses = node.status.as_ref()?.addresses.as_ref()?;
+    let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
+    Some(Peer {
+        node: node.metadata.name.clone()?,
+        node_ip: internal.filter_map(|a| a.address.parse().ok()).find(IpAddr::is_ipv4)?,
+        pod_cidr: node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()?,
+    })
 }
 
 fn observe(state: &mut State, own: &str, event: &NetEvent) {

@@ -1,7 +1,9 @@
 //! The part of the rules that is the same however many Services there are.
 //!
 //! A packet meets a fixed number of rules and map lookups; the Services are elements of the maps.
-use crate::rule::{Chain, Hook, MapKey, Stmt};
+use ipnet::Ipv4Net;
+
+use crate::rule::{Chain, Hook, MapKey, Rule, Stmt};
 use crate::ruleset::SetKind;
 use crate::state::Config;
 
@@ -30,64 +32,78 @@ pub fn sets() -> Vec<(&'static str, MapKey, SetKind)> {
 }
 
 pub fn chains(config: &Config) -> Vec<Chain> {
+    let mut chains = nat_hooks(config).to_vec();
+    chains.extend(filter_hooks(config));
+    chains.extend(shared(config));
+    chains
+}
+
+fn chain(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.to_owned(), hook, rules }
+}
+
+fn goto(name: &str) -> Stmt {
+    Stmt::Goto(name.to_owned())
+}
+
+fn from(net: Ipv4Net) -> Stmt {
+    Stmt::Src { net, negate: false }
+}
+
+fn to(net: Ipv4Net) -> Stmt {
+    Stmt::Dst { net, negate: false }
+}
+
+fn nat_hooks(config: &Config) -> [Chain; 3] {
     let cluster = config.cluster_cidr;
     let loopback = "127.0.0.0/8".parse().expect("a literal network");
     let multicast = "224.0.0.0/4".parse().expect("a literal network");
-    let from_cluster = Stmt::Src { net: cluster, negate: false };
-    let to_service = Stmt::Dst { net: config.service_cidr, negate: false };
-    let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, rules };
-    let goto = |name: &str| Stmt::Goto(name.to_owned());
-    vec![
+    let hairpin = Stmt::InSet { key: MapKey::SrcDst, set: HAIRPIN.to_owned() };
+    let leaving = Stmt::Dst { net: cluster, negate: true };
+    [
         chain("prerouting", Some(Hook::NatPrerouting), vec![vec![goto(DISPATCH)]]),
         chain(
             "output",
             Some(Hook::NatOutput),
-            vec![
-                vec![Stmt::Dst { net: loopback, negate: false }, Stmt::Return],
-                vec![goto(DISPATCH)],
-            ],
+            vec![vec![to(loopback), Stmt::Return], vec![goto(DISPATCH)]],
         ),
         chain(
             "postrouting",
             Some(Hook::NatPostrouting),
             vec![
                 vec![Stmt::OutLoopback, Stmt::Return],
-                vec![
-                    Stmt::CtDnat,
-                    Stmt::InSet { key: MapKey::SrcDst, set: HAIRPIN.to_owned() },
-                    Stmt::Snat(config.gateway),
-                ],
+                vec![Stmt::CtDnat, hairpin, Stmt::Snat(config.gateway)],
                 vec![Stmt::Marked, goto(SOURCE)],
-                vec![Stmt::Dst { net: multicast, negate: false }, Stmt::Return],
+                vec![to(multicast), Stmt::Return],
                 // Nobody outside knows the way back to a pod.
-                vec![
-                    from_cluster.clone(),
-                    Stmt::Dst { net: cluster, negate: true },
-                    Stmt::Masquerade,
-                ],
+                vec![from(cluster), leaving, Stmt::Masquerade],
             ],
         ),
-        chain(
-            "forward",
-            Some(Hook::FilterForward),
-            vec![
-                vec![from_cluster, Stmt::CtInvalid, Stmt::Drop],
-                // What is still on its way to a ClusterIP here has no endpoint.
-                vec![to_service.clone(), goto(REJECT)],
-            ],
-        ),
-        chain(
-            "filter-output",
-            Some(Hook::FilterOutput),
-            vec![vec![to_service.clone(), goto(REJECT)]],
-        ),
+    ]
+}
+
+/// What is still on its way to a ClusterIP here has no endpoint.
+fn filter_hooks(config: &Config) -> [Chain; 2] {
+    let unserved = vec![to(config.service_cidr), goto(REJECT)];
+    let invalid = vec![from(config.cluster_cidr), Stmt::CtInvalid, Stmt::Drop];
+    [
+        chain("forward", Some(Hook::FilterForward), vec![invalid, unserved.clone()]),
+        chain("filter-output", Some(Hook::FilterOutput), vec![unserved]),
+    ]
+}
+
+fn shared(config: &Config) -> [Chain; 4] {
+    let outsider = Stmt::Src { net: config.cluster_cidr, negate: true };
+    let by_address = MapKey::AddrProtoPort;
+    let by_port = MapKey::ProtoPort;
+    [
         chain(
             DISPATCH,
             None,
             vec![
                 // A client outside the cluster that uses this node as a router.
-                vec![Stmt::Src { net: cluster, negate: true }, to_service, Stmt::Mark],
-                vec![Stmt::Vmap { key: MapKey::AddrProtoPort, map: SERVICES.to_owned() }],
+                vec![outsider, to(config.service_cidr), Stmt::Mark],
+                vec![Stmt::Vmap { key: by_address, map: SERVICES.to_owned() }],
                 vec![Stmt::DstLocal, goto(NODE)],
             ],
         ),
@@ -95,12 +111,9 @@ pub fn chains(config: &Config) -> Vec<Chain> {
             NODE,
             None,
             vec![
-                vec![Stmt::DnatMap {
-                    key: MapKey::AddrProtoPort,
-                    map: HOST_ADDRESS_PORTS.to_owned(),
-                }],
-                vec![Stmt::DnatMap { key: MapKey::ProtoPort, map: HOST_PORTS.to_owned() }],
-                vec![Stmt::Vmap { key: MapKey::ProtoPort, map: NODE_PORTS.to_owned() }],
+                vec![Stmt::DnatMap { key: by_address, map: HOST_ADDRESS_PORTS.to_owned() }],
+                vec![Stmt::DnatMap { key: by_port, map: HOST_PORTS.to_owned() }],
+                vec![Stmt::Vmap { key: by_port, map: NODE_PORTS.to_owned() }],
             ],
         ),
         chain(
@@ -108,7 +121,7 @@ pub fn chains(config: &Config) -> Vec<Chain> {
             None,
             vec![
                 vec![Stmt::Unmark],
-                vec![Stmt::Dst { net: cluster, negate: false }, Stmt::Snat(config.gateway)],
+                vec![to(config.cluster_cidr), Stmt::Snat(config.gateway)],
                 vec![Stmt::Masquerade],
             ],
         ),

@@ -190,9 +190,8 @@ impl fmt::Display for Pool {
         if let [only] = backends.as_slice() {
             return write!(f, "{only}");
         }
-        let number = |(i, at): (usize, &SocketAddrV4)| format!("{i} : {} . {}", at.ip(), at.port());
-        let choices: Vec<String> = backends.iter().enumerate().map(number).collect();
-        write!(f, "numgen random mod {} map {{ {} }}", choices.len(), choices.join(", "))
+        let choices: Vec<String> = backends.iter().map(SocketAddrV4::to_string).collect();
+        write!(f, "random of {{ {} }}", choices.join(", "))
     }
 }
 
@@ -214,12 +213,12 @@ impl fmt::Display for Stmt {
             Stmt::InSet { key, set } => write!(f, "{} @{set}", key.expression()),
             Stmt::Vmap { key, map } => write!(f, "{} vmap @{map}", key.expression()),
             Stmt::DnatMap { key, map } => write!(f, "dnat to {} map @{map}", key.expression()),
-            Stmt::Dnat { pool } => write!(f, "dnat to {}", pool),
+            Stmt::Dnat { pool } => write!(f, "dnat to {pool}"),
             Stmt::DnatRemembered { map, timeout_seconds } => {
                 write!(f, "dnat to ip saddr map @{map} renew {timeout_seconds}s")
             }
             Stmt::DnatRemember { map, timeout_seconds, pool } => {
-                write!(f, "dnat to {} remember @{map} {timeout_seconds}s", pool)
+                write!(f, "remember @{map} {timeout_seconds}s dnat to {pool}")
             }
             Stmt::Snat(ip) => write!(f, "snat to {ip} fully-random"),
             Stmt::Masquerade => write!(f, "masquerade fully-random"),

@@ -151,16 +151,16 @@ fn cluster_ip() {
         web(json!({})),
         two(),
         expect![[r#"
-        map services { ipv4_addr . inet_proto . inet_service } = {
-          10.96.0.9 . tcp . 80 : goto cluster/ns/web/tcp/80
-        }
-        set hairpin { ipv4_addr . ipv4_addr } = {
-          10.244.0.5 . 10.244.0.5
-        }
-        chain cluster/ns/web/tcp/80 {
-          dnat to numgen random mod 2 map { 0 : 10.244.0.5 . 8080, 1 : 10.244.0.6 . 8080 }
-        }
-    "#]],
+            map services { ipv4_addr . inet_proto . inet_service } = {
+              10.96.0.9 . tcp . 80 : goto cluster/ns/web/tcp/80
+            }
+            set hairpin { ipv4_addr . ipv4_addr } = {
+              10.244.0.5 . 10.244.0.5
+            }
+            chain cluster/ns/web/tcp/80 {
+              dnat to random of { 10.244.0.5:8080, 10.244.0.6:8080 }
+            }
+        "#]],
     );
 }
 
@@ -190,6 +190,7 @@ fn load_balancer_with_local_policy_ranges_and_affinity() {
         "type": "LoadBalancer", "externalTrafficPolicy": "Local",
         "loadBalancerSourceRanges": ["198.51.100.0/24", "203.0.113.0/25"],
         "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
         "ports": [{"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080}],
     }));
     balanced.status = Some(
@@ -202,37 +203,37 @@ fn load_balancer_with_local_policy_ranges_and_affinity() {
         balanced,
         two(),
         expect![[r#"
-        map services { ipv4_addr . inet_proto . inet_service } = {
-          10.96.0.9 . tcp . 80 : goto cluster/ns/web/tcp/80
-          192.0.2.10 . tcp . 80 : goto firewall/ns/web/tcp/80
-        }
-        map node-ports { inet_proto . inet_service } = {
-          tcp . 30080 : goto external/ns/web/tcp/80
-        }
-        set hairpin { ipv4_addr . ipv4_addr } = {
-          10.244.0.5 . 10.244.0.5
-        }
-        map memory/cluster/ns/web/tcp/80/10800 { ipv4_addr, timeout 10800s }
-        map memory/local/ns/web/tcp/80/10800 { ipv4_addr, timeout 10800s }
-        chain cluster/ns/web/tcp/80 {
-          dnat to ip saddr map @memory/cluster/ns/web/tcp/80/10800 renew 10800s
-          dnat to numgen random mod 2 map { 0 : 10.244.0.5 . 8080, 1 : 10.244.0.6 . 8080 } remember @memory/cluster/ns/web/tcp/80/10800 10800s
-        }
-        chain external/ns/web/tcp/80 {
-          ip saddr 10.244.0.0/16 goto cluster/ns/web/tcp/80
-          fib saddr type local meta mark set mark | 0x4000 goto cluster/ns/web/tcp/80
-          goto local/ns/web/tcp/80
-        }
-        chain firewall/ns/web/tcp/80 {
-          ip saddr 198.51.100.0/24 goto external/ns/web/tcp/80
-          ip saddr 203.0.113.0/25 goto external/ns/web/tcp/80
-          drop
-        }
-        chain local/ns/web/tcp/80 {
-          dnat to ip saddr map @memory/local/ns/web/tcp/80/10800 renew 10800s
-          dnat to 10.244.0.5:8080 remember @memory/local/ns/web/tcp/80/10800 10800s
-        }
-    "#]],
+            map services { ipv4_addr . inet_proto . inet_service } = {
+              10.96.0.9 . tcp . 80 : goto cluster/ns/web/tcp/80
+              192.0.2.10 . tcp . 80 : goto firewall/ns/web/tcp/80
+            }
+            map node-ports { inet_proto . inet_service } = {
+              tcp . 30080 : goto external/ns/web/tcp/80
+            }
+            set hairpin { ipv4_addr . ipv4_addr } = {
+              10.244.0.5 . 10.244.0.5
+            }
+            map memory/cluster/ns/web/tcp/80/60 { ipv4_addr, timeout 60s }
+            map memory/local/ns/web/tcp/80/60 { ipv4_addr, timeout 60s }
+            chain cluster/ns/web/tcp/80 {
+              dnat to ip saddr map @memory/cluster/ns/web/tcp/80/60 renew 60s
+              remember @memory/cluster/ns/web/tcp/80/60 60s dnat to random of { 10.244.0.5:8080, 10.244.0.6:8080 }
+            }
+            chain external/ns/web/tcp/80 {
+              ip saddr 10.244.0.0/16 goto cluster/ns/web/tcp/80
+              fib saddr type local meta mark set mark | 0x4000 goto cluster/ns/web/tcp/80
+              goto local/ns/web/tcp/80
+            }
+            chain firewall/ns/web/tcp/80 {
+              ip saddr 198.51.100.0/24 goto external/ns/web/tcp/80
+              ip saddr 203.0.113.0/25 goto external/ns/web/tcp/80
+              drop
+            }
+            chain local/ns/web/tcp/80 {
+              dnat to ip saddr map @memory/local/ns/web/tcp/80/60 renew 60s
+              remember @memory/local/ns/web/tcp/80/60 60s dnat to 10.244.0.5:8080
+            }
+        "#]],
     );
 }
 
@@ -277,14 +278,14 @@ fn hints_keep_traffic_in_the_zone_only_if_all_endpoints_have_them() {
     let mut state = state();
     state.upsert_service(&web(json!({})));
     state.upsert_slice(&slice("web-1", &[hint(5, "a"), hint(6, "b")]));
-    assert!(own(&state).contains("mod 2"));
+    assert!(own(&state).contains("random of { 10.244.0.5:8080, 10.244.0.6:8080 }"));
     state.set_zone(Some("a".to_owned()));
     assert!(own(&state).contains("dnat to 10.244.0.5:8080"), "{}", own(&state));
     state.set_zone(Some("c".to_owned()));
-    assert!(own(&state).contains("mod 2"));
+    assert!(own(&state).contains("random of { 10.244.0.5:8080, 10.244.0.6:8080 }"));
     state.set_zone(Some("a".to_owned()));
     state.upsert_slice(&slice("web-2", &[endpoint(7, "there", json!({}))]));
-    assert!(own(&state).contains("mod 3"));
+    assert!(own(&state).contains("10.244.0.6:8080, 10.244.0.7:8080 }"));
 }
 
 #[test]
@@ -293,7 +294,7 @@ fn what_has_no_rules() {
         json!({"clusterIP": "None", "ports": [{"port": 80}]}),
         json!({"type": "ExternalName", "externalName": "example.test"}),
         json!({"clusterIP": "fd00::1", "ports": [{"port": 80}]}),
-        json!({"clusterIP": "10.96.0.9", "ports": [{"port": 70000}, {"port": 80, "protocol": "X"}]}),
+        json!({"clusterIP": "10.96.0.9", "ports": [{"port": 70000}, {"port": 1, "protocol": "X"}]}),
     ];
     for spec in none {
         let mut state = state();

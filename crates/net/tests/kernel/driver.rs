@@ -4,12 +4,14 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::k8s::api::core::v1::Node;
 use net::{NetEvent, NodeNet};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::fixture::{Node, PATIENCE, at, config, root};
+use super::fixture::{Node as TestNode, PATIENCE, at, config, root};
 use super::services::{VIP, apply, service, slice};
+use super::topology::two_nodes;
 
 /// Tries until it works; fails when patience ends.
 fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
@@ -24,7 +26,10 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Runs the driver inside the node's namespace.
-fn drive(node: &Node, net: Arc<NodeNet>) -> (mpsc::Sender<NetEvent>, std::thread::JoinHandle<()>) {
+fn drive(
+    node: &TestNode,
+    net: Arc<NodeNet>,
+) -> (mpsc::Sender<NetEvent>, std::thread::JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(16);
     let path = node.ns.path();
     let task = std::thread::spawn(move || {
@@ -40,7 +45,7 @@ fn events_become_rules_once_everything_is_known() {
     if !root() {
         return;
     }
-    let node = Node::alone();
+    let node = TestNode::alone();
     let (a, client) = (node.pod("a", &[]), node.pod("client", &[]));
     let (events, task) = drive(&node, node.net.clone());
     let web = Arc::new(service(json!({
@@ -76,19 +81,46 @@ fn events_become_rules_once_everything_is_known() {
 }
 
 #[test]
+fn nodes_become_routes() {
+    if !root() {
+        return;
+    }
+    let (_host, one, two, _dir) = two_nodes(false);
+    let (a, b) = (one.pod("a", &[]), two.pod("b", &[]));
+    one.net.set_peers(Vec::new()).unwrap();
+    let (events, task) = drive(&one, one.net.clone());
+    let node: Node = serde_json::from_value(json!({
+        "metadata": {"name": "node-1"}, "spec": {"podCIDR": "10.244.1.0/24"},
+        "status": {"addresses": [
+            {"type": "Hostname", "address": "node-1"}, {"type": "InternalIP", "address": "10.90.0.3"},
+        ]},
+    }))
+    .unwrap();
+    let node = Arc::new(node);
+    events.blocking_send(NetEvent::Node(node.clone())).unwrap();
+    assert!(a.ns.ask(at(&b.ip.to_string(), 80)).is_err());
+    events.blocking_send(NetEvent::Synced).unwrap();
+    eventually("the other node's pod answers", || a.ns.ask(at(&b.ip.to_string(), 80)).ok());
+    events.blocking_send(NetEvent::NodeDeleted(node)).unwrap();
+    eventually("the way is gone", || a.ns.ask(at(&b.ip.to_string(), 80)).err());
+    drop(events);
+    task.join().unwrap();
+}
+
+#[test]
 fn a_restart_serves_on_until_everything_is_known_again() {
     if !root() {
         return;
     }
-    let node = Node::alone();
+    let node = TestNode::alone();
     let (a, client) = (node.pod("a", &[]), node.pod("client", &[]));
     apply(&node, &service(json!({})), &slice(&[(&a, "node-1")]));
-    let Node { ns, net, dir } = node;
+    let TestNode { ns, net, dir } = node;
     drop(net);
     let config = config(dir.path(), "node-1", "127.0.0.1", "10.244.0.0/24");
     let net = Arc::new(ns.run(|| NodeNet::start(config)).unwrap());
     assert!(client.ns.ask(at(VIP, 8080)).is_ok(), "the old rules are gone");
-    let node = Node { ns, net: net.clone(), dir };
+    let node = TestNode { ns, net: net.clone(), dir };
     let (events, task) = drive(&node, net);
     events.blocking_send(NetEvent::Synced).unwrap();
     eventually("the Service that is gone is refused", || client.ns.ask(at(VIP, 8080)).err());
@@ -101,7 +133,7 @@ fn rules_that_somebody_removed_come_back_with_the_next_change() {
     if !root() {
         return;
     }
-    let node = Node::alone();
+    let node = TestNode::alone();
     let (a, b, client) = (node.pod("a", &[]), node.pod("b", &[]), node.pod("client", &[]));
     let (events, task) = drive(&node, node.net.clone());
     events.blocking_send(NetEvent::Synced).unwrap();

@@ -110,7 +110,7 @@ fn cleanup_leaves_nothing() {
 }
 
 /// Two nodes in namespaces on a bridge in a third one, which plays the host.
-fn two_nodes(tunnel: bool) -> (Ns, Node, Node, tempfile::TempDir) {
+pub(super) fn two_nodes(tunnel: bool) -> (Ns, Node, Node, tempfile::TempDir) {
     let host = Ns::new();
     let dir = tempfile::tempdir().unwrap();
     let subnets: [Ipv4Net; 2] = match tunnel {
