@@ -33,6 +33,7 @@ mod scheduling;
 mod selectors;
 mod storage;
 mod storagemigration;
+mod workload;
 
 pub use at::At;
 

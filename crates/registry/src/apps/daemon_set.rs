@@ -3,8 +3,9 @@ use super::{keep_spec, keep_status};
 use crate::at::{map_mut, set, set_default, sub};
 use crate::cells::{columns, int, labels, selector_or_none, template_columns};
 use crate::core::pod::defaults;
-use crate::{Column, Info, Resource, Scope, Subresource};
-use api::{Gvk, Value};
+use crate::{At, Column, Info, Resource, Scope, Subresource};
+use crate::{ints, workload};
+use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
 pub(crate) struct DaemonSets;
@@ -50,6 +51,30 @@ impl Resource for DaemonSets {
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         keep_spec(new, old);
     }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());
+        workload::selector(&spec, "daemonset", &mut errors);
+        workload::matches(&spec, &mut errors);
+        workload::lasting_template(&spec, "DaemonSet", &mut errors);
+        workload::non_negative(&spec, &["minReadySeconds"], &mut errors);
+        validate_strategy(&spec.get("updateStrategy"), &mut errors);
+        workload::non_negative(&spec, &["revisionHistoryLimit"], &mut errors);
+        if let Some(old) = old {
+            spec.get("selector").immutable(&old["spec"]["selector"], &mut errors);
+        }
+        errors
+    }
+    fn validate_subresource(&self, _name: &str, new: &Value, old: &Value) -> FieldErrors {
+        let parts = [
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "numberReady",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+        ];
+        workload::status(new, old, "desiredNumberScheduled", &parts)
+    }
     columns![
         Column::NAME,
         Column::new("Desired", "integer", "How many nodes should run the pod.").cell(|o, _| int(
@@ -80,4 +105,30 @@ impl Resource for DaemonSets {
             .wide()
             .cell(|o, _| selector_or_none(o, "spec.selector").into()),
     ];
+}
+
+fn validate_strategy(strategy: &At, errors: &mut FieldErrors) {
+    let rolling = strategy.get("rollingUpdate");
+    match strategy.get("type").text() {
+        "OnDelete" => {}
+        "RollingUpdate" if !rolling.is_set() => errors.push(rolling.required("")),
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.get("maxUnavailable"), rolling.get("maxSurge"));
+            for number in [&unavailable, &surge] {
+                workload::int_or_percent(number, errors);
+                ints::at_most_all(number, errors);
+            }
+            match (ints::is_zero(&unavailable), ints::is_zero(&surge)) {
+                (false, false) => {
+                    let why = "may not be set when maxUnavailable is non-zero";
+                    errors.push(surge.invalid(why));
+                }
+                (true, true) => {
+                    errors.push(unavailable.required("cannot be 0 when maxSurge is 0"));
+                }
+                _ => {}
+            }
+        }
+        _ => errors.push(strategy.not_supported(&["RollingUpdate", "OnDelete"])),
+    }
 }

@@ -3,8 +3,9 @@ use super::{keep_spec, keep_status};
 use crate::at::{map_mut, set, set_default, sub};
 use crate::cells::{columns, int, selector, template_columns};
 use crate::core::pod::defaults;
-use crate::{Column, Info, Resource, ScalePaths, Scope, Subresource};
-use api::{Gvk, Value};
+use crate::workload;
+use crate::{At, Column, Info, Resource, ScalePaths, Scope, Subresource};
+use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
 pub(crate) struct Deployments;
@@ -50,6 +51,28 @@ impl Resource for Deployments {
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         keep_spec(new, old);
     }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());
+        workload::non_negative(&spec, &["replicas"], &mut errors);
+        workload::selector(&spec, "deployment", &mut errors);
+        workload::matches(&spec, &mut errors);
+        workload::lasting_template(&spec, "ReplicaSet", &mut errors);
+        validate_strategy(&spec.get("strategy"), &mut errors);
+        workload::non_negative(&spec, &["minReadySeconds", "revisionHistoryLimit"], &mut errors);
+        let deadline = spec.get("progressDeadlineSeconds");
+        deadline.non_negative(&mut errors);
+        if deadline.int().is_some_and(|value| value <= spec.get("minReadySeconds").number()) {
+            errors.push(deadline.invalid("must be greater than minReadySeconds"));
+        }
+        if let Some(old) = old {
+            spec.get("selector").immutable(&old["spec"]["selector"], &mut errors);
+        }
+        errors
+    }
+    fn validate_subresource(&self, _name: &str, new: &Value, old: &Value) -> FieldErrors {
+        let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+        workload::status(new, old, "replicas", &parts)
+    }
     fn scale(&self) -> Option<ScalePaths> {
         Some(SCALE)
     }
@@ -72,6 +95,19 @@ impl Resource for Deployments {
             selector(o, "spec.selector").unwrap_or_else(|| "<invalid>".to_owned()).into()
         }),
     ];
+}
+
+fn validate_strategy(strategy: &At, errors: &mut FieldErrors) {
+    let rolling = strategy.get("rollingUpdate");
+    match strategy.get("type").text() {
+        "Recreate" if rolling.is_set() => {
+            let why = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(rolling.forbidden(why));
+        }
+        "RollingUpdate" => workload::rolling(&rolling, errors),
+        "Recreate" => {}
+        _ => errors.push(strategy.not_supported(&["Recreate", "RollingUpdate"])),
+    }
 }
 
 /// Where all of `apps/v1` keep their scale.

@@ -3,8 +3,9 @@ use super::{keep_spec, keep_status};
 use crate::at::{map_mut, set, set_default};
 use crate::cells::{columns, int, selector_or_none, template_columns};
 use crate::core::pod::defaults;
-use crate::{Column, Info, Resource, ScalePaths, Scope, Subresource};
-use api::{Gvk, Value};
+use crate::workload;
+use crate::{At, Column, Info, Resource, ScalePaths, Scope, Subresource};
+use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
 pub(crate) struct ReplicaSets;
@@ -36,6 +37,21 @@ impl Resource for ReplicaSets {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         keep_spec(new, old);
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());
+        workload::non_negative(&spec, &["replicas", "minReadySeconds"], &mut errors);
+        workload::selector(&spec, "deployment", &mut errors);
+        workload::matches(&spec, &mut errors);
+        workload::lasting_template(&spec, "ReplicaSet", &mut errors);
+        if let Some(old) = old {
+            spec.get("selector").immutable(&old["spec"]["selector"], &mut errors);
+        }
+        errors
+    }
+    fn validate_subresource(&self, _name: &str, new: &Value, old: &Value) -> FieldErrors {
+        let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+        workload::status(new, old, "replicas", &parts)
     }
     fn selectable_fields(&self) -> &[&'static str] {
         &["status.replicas"]

@@ -2,8 +2,8 @@
 use crate::at::{map_mut, restore, set, set_default, sub};
 use crate::cells::{columns, find, text, text_or};
 use crate::quantities::canonical_list;
-use crate::{At, Column, Info, Resource, Scope, Subresource};
-use api::{Gvk, Value};
+use crate::{At, Column, Info, Resource, Scope, Subresource, names, quantities};
+use api::{FieldError, FieldErrors, Gvk, Value};
 
 pub(crate) struct PersistentVolumes;
 
@@ -37,6 +37,14 @@ impl Resource for PersistentVolumes {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         restore(new, old, "spec");
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());
+        validate_spec(&spec, &mut errors);
+        if let Some(old) = old {
+            validate_update(&spec, &At::root(old).get("spec"), &mut errors);
+        }
+        errors
     }
     fn selectable_fields(&self) -> &[&'static str] {
         &["name"]
@@ -109,4 +117,78 @@ pub(crate) fn storage_class(object: &Value) -> String {
         Some(name) => name.as_str().unwrap_or_default().to_owned(),
         None => text(object, "spec.storageClassName"),
     }
+}
+
+/// Fields of the spec that are no source of storage.
+const COMMON: &[&str] = &[
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+fn validate_spec(spec: &At, errors: &mut FieldErrors) {
+    let modes = spec.get("accessModes");
+    modes.must("", errors);
+    super::persistent_volume_claim::validate_access_modes(&modes, errors);
+    let capacity = spec.get("capacity");
+    capacity.must("", errors);
+    if !capacity.has("storage") || capacity.len() > 1 {
+        errors.push(capacity.not_supported(&["storage"]));
+    }
+    for (_, amount) in capacity.entries() {
+        if quantities::parse(amount.value).is_none_or(|amount| amount.sign() <= 0) {
+            errors.push(amount.invalid("must be greater than zero"));
+        }
+    }
+    let policies = ["Delete", "Recycle", "Retain"];
+    spec.get("persistentVolumeReclaimPolicy").one_of(&policies, false, errors);
+    let affinity = spec.get("nodeAffinity");
+    if affinity.is_set()
+        && affinity.get("required").must("must specify required node constraints", errors)
+    {
+        super::pod::validate::node_selector(&affinity.get("required"), errors);
+    }
+    let (host, local) = (spec.get("hostPath"), spec.get("local"));
+    if host.is_set() {
+        super::pod::validate::volume::host_path(&host, errors);
+    }
+    if local.is_set() {
+        if host.is_set() {
+            errors.push(local.forbidden("may not specify more than 1 volume type"));
+        }
+        local.get("path").must("", errors);
+        if !affinity.has("required") {
+            let why = "Local volume requires node affinity";
+            errors.push(affinity.required(why));
+        }
+    }
+    let found = host.is_set() || local.is_set();
+    if !super::pod::validate::volume::plain_sources(spec, found, errors) {
+        errors.push(spec.required("must specify a volume type"));
+    }
+    let class = spec.get("storageClassName");
+    if !class.is_empty() {
+        class.each(names::subdomain(class.text(), false), errors);
+    }
+    spec.get("volumeMode").one_of(&["Block", "Filesystem"], false, errors);
+}
+
+/// The storage itself stays; so does the way it is shown to pods.
+fn validate_update(now: &At, was: &At, errors: &mut FieldErrors) {
+    let source = |spec: &At| {
+        let entries = spec.entries().filter(|(name, _)| !COMMON.contains(name));
+        Value::Object(entries.map(|(name, at)| (name.to_owned(), at.value.clone())).collect())
+    };
+    if !crate::at::same(&source(now), &source(was)) {
+        let why = "spec.persistentvolumesource is immutable after creation";
+        errors.push(FieldError::forbidden("spec.persistentvolumesource", why));
+    }
+    let mode = At::new(now.get("volumeMode").value, "volumeMode");
+    mode.immutable(was.get("volumeMode").value, errors);
 }

@@ -1,11 +1,11 @@
 //! `persistentvolumeclaims`: a request for storage.
 use super::persistent_volume::{access_modes, phase, storage_class};
-use super::pod::defaults::claim_spec;
+use super::pod::defaults;
 use crate::at::{map_mut, restore, set, set_default, sub};
 use crate::cells::{columns, text, text_or};
 use crate::quantities::canonical_list;
-use crate::{Column, Info, Resource, Scope, Subresource};
-use api::{Gvk, Value};
+use crate::{At, Column, Info, Resource, Scope, Subresource, names, quantities, selectors};
+use api::{FieldError, FieldErrors, Gvk, Quantity, Value};
 
 pub(crate) struct PersistentVolumeClaims;
 
@@ -26,7 +26,7 @@ impl Resource for PersistentVolumeClaims {
             return;
         }
         if let Some(spec) = sub(object, "spec") {
-            claim_spec(spec);
+            defaults::claim_spec(spec);
         }
         let Some(status) = sub(object, "status") else { return };
         set_default(status, "phase", "Pending");
@@ -50,6 +50,23 @@ impl Resource for PersistentVolumeClaims {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         restore(new, old, "spec");
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());
+        claim_spec(&spec, &mut errors);
+        if let Some(old) = old {
+            validate_update(&spec, old, &mut errors);
+        }
+        errors
+    }
+    fn validate_subresource(&self, _name: &str, new: &Value, _old: &Value) -> FieldErrors {
+        let (status, mut errors) = (At::root(new).get("status"), FieldErrors::new());
+        for (_, amount) in status.get("capacity").entries() {
+            if quantities::parse(amount.value).is_none_or(|amount| amount.sign() < 0) {
+                errors.push(amount.invalid("must be greater than or equal to 0"));
+            }
+        }
+        errors
     }
     fn selectable_fields(&self) -> &[&'static str] {
         &["name"]
@@ -104,4 +121,93 @@ fn sync_sources(spec: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// Modes that are known, and the one that admits no other.
+pub(crate) fn validate_access_modes(modes: &At, errors: &mut FieldErrors) {
+    const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+    for mode in modes.texts().filter(|mode| !MODES.contains(mode)) {
+        errors.push(FieldError::not_supported(modes.path.clone(), mode, MODES));
+    }
+    let alone = modes.texts().any(|mode| mode == "ReadWriteOncePod");
+    if alone && modes.texts().any(|mode| mode != "ReadWriteOncePod" && MODES.contains(&mode)) {
+        errors.push(modes.forbidden("may not use ReadWriteOncePod with other access modes"));
+    }
+}
+
+/// The spec of a claim, also in the templates of pods and stateful sets.
+pub(crate) fn claim_spec(spec: &At, errors: &mut FieldErrors) {
+    let modes = spec.get("accessModes");
+    modes.must("at least 1 access mode is required", errors);
+    selectors::validate(&spec.get("selector"), errors);
+    validate_access_modes(&modes, errors);
+    let storage = spec.get("resources.requests").value.get("storage");
+    let path = spec.get("resources").key("storage").path;
+    match storage.map(|amount| (amount, quantities::parse(amount))) {
+        None => errors.push(FieldError::required(path, "")),
+        Some((_, Some(amount))) if amount.sign() > 0 => {}
+        Some((shown, _)) => {
+            let why = "must be greater than zero";
+            errors.push(FieldError::invalid(path, shown.clone(), why));
+        }
+    }
+    for field in ["storageClassName", "volumeAttributesClassName"] {
+        let class = spec.get(field);
+        if !class.is_empty() {
+            class.each(names::subdomain(class.text(), false), errors);
+        }
+    }
+    spec.get("volumeMode").one_of(&["Block", "Filesystem"], false, errors);
+    for field in ["dataSource", "dataSourceRef"] {
+        let source = spec.get(field);
+        if !source.is_set() {
+            continue;
+        }
+        for part in ["name", "kind"] {
+            source.get(part).must("", errors);
+        }
+        let (group, kind) = (source.get("apiGroup"), source.get("kind").text());
+        if group.is_empty() && kind != "PersistentVolumeClaim" {
+            let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            errors.push(FieldError::invalid(source.path.clone(), kind, why));
+        }
+        if !group.is_empty() {
+            group.each(names::subdomain(group.text(), false), errors);
+        }
+    }
+}
+
+/// A claim only gets its volume, a class where it had none, and more room.
+fn validate_update(spec: &At, old: &Value, errors: &mut FieldErrors) {
+    let was = At::root(old).get("spec");
+    let bound = text(old, "status.phase") == "Bound";
+    let mut kept = spec.value.clone();
+    if was.get("volumeName").is_empty() {
+        restore(&mut kept, was.value, "volumeName");
+    }
+    if !was.has("storageClassName") {
+        restore(&mut kept, was.value, "storageClassName");
+    }
+    if bound {
+        restore(&mut kept, was.value, "volumeAttributesClassName");
+        let before = was.get("resources.requests").value.get("storage").cloned();
+        let requests = sub(&mut kept, "resources").and_then(|r| r.get_mut("requests"));
+        if let (Some(requests), Some(before)) = (requests, before) {
+            set(requests, "storage", before);
+        }
+    }
+    let amount = |at: &At| quantities::parse(at.get("resources.requests").key("storage").value);
+    let (now, before) = (amount(spec), amount(&was));
+    let granted = quantities::parse(crate::cells::find(old, "status.capacity.storage"));
+    if now < before && now <= Some(granted.unwrap_or(Quantity::ZERO)) {
+        let why = "field can not be less than status.capacity";
+        errors.push(spec.get("resources.requests.storage").forbidden(why));
+    }
+    if !crate::at::same(&kept, was.value) {
+        errors.push(spec.forbidden(
+            "spec is immutable after creation except resources.requests and \
+             volumeAttributesClassName for bound claims",
+        ));
+    }
+    spec.get("volumeMode").immutable(was.get("volumeMode").value, errors);
 }

@@ -2,11 +2,12 @@
 pub(crate) mod columns;
 pub(crate) mod defaults;
 pub(crate) mod prepare;
+pub(crate) mod validate;
 
 use crate::at::{restore, set};
 use crate::cells::{int, text};
 use crate::{Column, Deletion, Info, Resource, Scope, Subresource, Verbs};
-use api::{Gvk, Value};
+use api::{FieldErrors, Gvk, Value};
 
 pub(crate) struct Pods;
 
@@ -69,6 +70,24 @@ impl Resource for Pods {
             "resize" => prepare::resize(new, old),
             _ => {}
         }
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        validate::pod(new, old)
+    }
+    fn validate_subresource(&self, name: &str, new: &Value, old: &Value) -> FieldErrors {
+        validate::subresource(name, new, old)
+    }
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let name = text(new, "metadata.name");
+        let texts = crate::names::label(&name, false);
+        if old.is_some() || name.is_empty() || texts.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising \
+             behavior; a DNS label is recommended: [{}]",
+            texts.join(" ")
+        )]
     }
     fn selectable_fields(&self) -> &[&'static str] {
         &[

@@ -1,8 +1,8 @@
 //! `podtemplates`: a pod template on its own.
 use crate::at::sub;
 use crate::cells::{columns, each, labels};
-use crate::{Column, Info, Resource, Scope};
-use api::{Gvk, Value};
+use crate::{At, Column, Info, Resource, Scope};
+use api::{FieldErrors, Gvk, Value};
 
 pub(crate) struct PodTemplates;
 
@@ -18,6 +18,11 @@ impl Resource for PodTemplates {
         if let Some(spec) = sub(object, "template").and_then(|template| sub(template, "spec")) {
             super::pod::defaults::pod_spec(spec);
         }
+    }
+    fn validate(&self, new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        super::pod::validate::template(&At::root(new).get("template"), &mut errors);
+        errors
     }
     columns![
         Column::NAME,

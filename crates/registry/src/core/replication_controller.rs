@@ -1,8 +1,9 @@
 //! `replicationcontrollers`: the ancestor of replica sets.
 use crate::at::{is_empty, map_mut, restore, set, set_default, sub};
 use crate::cells::{columns, int, labels, template_columns};
-use crate::{Column, Info, Resource, ScalePaths, Scope, Subresource};
-use api::{Gvk, Value};
+use crate::workload;
+use crate::{At, Column, Info, Resource, ScalePaths, Scope, Subresource};
+use api::{FieldErrors, Gvk, Value};
 
 pub(crate) struct ReplicationControllers;
 
@@ -48,6 +49,26 @@ impl Resource for ReplicationControllers {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         restore(new, old, "spec");
+    }
+    fn validate(&self, new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());
+        workload::non_negative(&spec, &["minReadySeconds"], &mut errors);
+        let selector = spec.get("selector");
+        selector.must("", &mut errors);
+        workload::non_negative(&spec, &["replicas"], &mut errors);
+        if spec.get("template").must("", &mut errors) {
+            let labels = spec.get("template.metadata.labels");
+            let differs = |(key, value): (&str, At)| labels.value.get(key) != Some(value.value);
+            if selector.entries().any(differs) {
+                errors.push(labels.invalid("`selector` does not match template `labels`"));
+            }
+            workload::lasting_template(&spec, "ReplicationController", &mut errors);
+        }
+        errors
+    }
+    fn validate_subresource(&self, _name: &str, new: &Value, old: &Value) -> FieldErrors {
+        let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+        workload::status(new, old, "replicas", &parts)
     }
     fn selectable_fields(&self) -> &[&'static str] {
         &["status.replicas"]

@@ -8,7 +8,7 @@ use crate::{At, Column, Info, Resource, Scope, Subresource, names};
 use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
-pub(crate) use validate::validate_app_protocol;
+pub(crate) use validate::{port_or_name, validate_app_protocol};
 
 pub(crate) struct Services;
 
