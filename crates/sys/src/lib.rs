@@ -10,6 +10,7 @@ pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod socket;
+pub mod xattr;
 
 use std::io;
 
