@@ -43,7 +43,8 @@ pub struct LocalService {
 }
 
 /// Applies events until the sender is dropped: packet rules of Services, and routes to the pods of
-/// other Nodes (nothing else need call [`NodeNet::set_peers`]). Bursts are applied together; idle costs nothing.
+/// other Nodes (nothing else need call [`NodeNet::set_peers`]). Bursts are applied together; idle
+/// costs nothing.
 pub async fn run(
     net: Arc<NodeNet>,
     mut events: mpsc::Receiver<NetEvent>,
@@ -104,7 +105,7 @@ pub async fn run(
             }
             Err(error) => {
                 let delay = retry.map_or(RETRY_FIRST, |d| (d * 2).min(RETRY_MAX));
-                tracing::warn!(%error, ?delay, "the node's network was not brought up to date; will retry");
+                tracing::warn!(%error, ?delay, "the network was not updated; will retry");
                 retry = Some(delay);
                 peers.dirty = true;
             }

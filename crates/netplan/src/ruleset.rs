@@ -134,7 +134,8 @@ impl Ruleset {
                 ops.push(add_chain(name));
                 let given = self.slots.assign(name, chain_rules);
                 ops.extend(given.maps.into_iter().map(add_endpoints));
-                rules.push(Op::SetRules { chain: name.clone(), rules: given.rules });
+                let set = |rules| Op::SetRules { chain: name.clone(), rules };
+                rules.extend(given.rules.map(set));
                 for ((set, key), _, value) in given.changes {
                     elements.entry(set).or_default().extend(value.map(|value| (key, value)));
                 }
@@ -268,7 +269,8 @@ impl Diff {
     fn set_rules(&mut self, chain: &str, rules: &[Rule], slots: &mut Slots) {
         let mut given = slots.assign(chain, rules);
         self.create.extend(given.maps.into_iter().map(add_endpoints));
-        self.rules.push(Op::SetRules { chain: chain.to_owned(), rules: given.rules });
+        let set = |rules| Op::SetRules { chain: chain.to_owned(), rules };
+        self.rules.extend(given.rules.map(set));
         self.slots.append(&mut given.changes);
     }
 

@@ -1,7 +1,8 @@
 //! Which numbers of the maps of endpoints belong to which chain.
 //!
-//! A chain that chooses among several endpoints has a block of numbers in a row. Blocks have sizes
-//! of powers of two and are used again, so the numbers stay few and most changes stay in place.
+//! A chain that chooses among endpoints has a block of numbers in a row. Blocks have sizes of
+//! powers of two and are used again, so the numbers stay few and most changes stay in place. When an
+//! endpoint takes another's place, only elements change: the kernel need not check all rules anew.
 //!
 //! The kernel finds a map by going through all of them, and checks each new element against all
 //! rules that use its map, and each new rule against all elements. So there is neither a map for
@@ -26,7 +27,8 @@ const MAP_NUMBERS: u32 = 256;
 
 /// What a chain was given.
 pub(crate) struct Assigned {
-    pub rules: Vec<Rule>,
+    /// With the numbers in them; `None` if they are as they were.
+    pub rules: Option<Vec<Rule>>,
     /// To be made first.
     pub maps: Vec<String>,
     pub changes: SlotChanges,
@@ -37,14 +39,14 @@ struct Block {
     first: u32,
     size: u32,
     backends: Vec<SocketAddrV4>,
+    rules: Vec<Rule>,
 }
 
 /// What changes in the map: each number with the backend before and after.
 pub(crate) type SlotChanges = Vec<(ElementKey, Option<Value>, Option<Value>)>;
 
 impl Slots {
-    /// Gives a chain the numbers that its rules need (none for no rules), and returns the rules
-    /// with the numbers in them.
+    /// Gives a chain the numbers that its rules need (none for no rules).
     pub(crate) fn assign(&mut self, chain: &str, rules: &[Rule]) -> Assigned {
         let backends = rules.iter().flatten().find_map(choice).unwrap_or_default();
         let count = backends.len() as u32;
@@ -56,6 +58,8 @@ impl Slots {
             _ if count == 0 => 0,
             _ => self.take(size),
         };
+        let numbered: Vec<Rule> = rules.iter().map(|rule| numbered(rule, first, count)).collect();
+        let same = before.as_ref().is_some_and(|block| block.rules == numbered);
         let mut changes = SlotChanges::new();
         if let Some(block) = before {
             let kept = if keep { backends } else { &[] };
@@ -77,15 +81,15 @@ impl Slots {
             let all = backends.iter().enumerate();
             changes.extend(all.map(|(i, new)| (key(first, i), None, value(Some(new)))));
         }
-        let rules = rules.iter().map(|rule| numbered(rule, first, count)).collect();
         if count > 0 {
-            let block = Block { first, size, backends: backends.to_vec() };
+            let rules = numbered.clone();
+            let block = Block { first, size, backends: backends.to_vec(), rules };
             self.blocks.insert(chain.to_owned(), block);
         }
         let enough = if count == 0 { 0 } else { first / MAP_NUMBERS + 1 };
         let maps = (self.maps..enough).map(|index| map_name(index * MAP_NUMBERS)).collect();
         self.maps = self.maps.max(enough);
-        Assigned { rules, maps, changes }
+        Assigned { rules: (!same).then_some(numbered), maps, changes }
     }
 
     fn take(&mut self, size: u32) -> u32 {
@@ -99,12 +103,12 @@ impl Slots {
     }
 }
 
-/// The backends a statement chooses from, if there is a choice.
+/// The backends a statement chooses from.
 fn choice(stmt: &Stmt) -> Option<&[SocketAddrV4]> {
     match stmt {
         Stmt::Dnat { pool: Pool::Backends(backends) }
         | Stmt::DnatRemember { pool: Pool::Backends(backends), .. }
-            if backends.len() > 1 =>
+            if !backends.is_empty() =>
         {
             Some(backends)
         }
@@ -147,8 +151,8 @@ mod tests {
         vec![vec![Stmt::Dnat { pool: Pool::Backends((1..=count).map(at).collect()) }]]
     }
 
-    fn first(rules: &[Rule]) -> u32 {
-        match &rules[0][0] {
+    fn first(given: &Assigned) -> u32 {
+        match &given.rules.as_ref().unwrap()[0][0] {
             Stmt::Dnat { pool: Pool::Slots { first, .. } } => *first,
             other => panic!("no numbers in {other}"),
         }
@@ -158,33 +162,40 @@ mod tests {
     fn blocks_do_not_overlap_and_are_used_again() {
         let mut slots = Slots::default();
         let a = slots.assign("a", &rules(3));
-        assert_eq!((first(&a.rules), a.changes.len()), (0, 3));
+        assert_eq!((first(&a), a.changes.len()), (0, 3));
         assert_eq!(a.maps, ["endpoints-0"]);
         let b = slots.assign("b", &rules(2));
-        assert_eq!((first(&b.rules), b.maps.len()), (4, 0));
+        assert_eq!((first(&b), b.maps.len()), (4, 0));
         // Room for a fourth in place.
         let a = slots.assign("a", &rules(4));
-        assert_eq!((first(&a.rules), a.changes.len()), (0, 1));
+        assert_eq!((first(&a), a.changes.len()), (0, 1));
         // A fifth needs to move: four go, five come.
         let a = slots.assign("a", &rules(5));
-        assert_eq!((first(&a.rules), a.changes.len()), (8, 9));
+        assert_eq!((first(&a), a.changes.len()), (8, 9));
         let c = slots.assign("c", &rules(4));
-        assert_eq!(first(&c.rules), 0);
+        assert_eq!(first(&c), 0);
         let gone = slots.assign("a", &[]);
-        assert_eq!((gone.rules.len(), gone.changes.len()), (0, 5));
-        assert!(gone.changes.iter().all(|(_, _, after)| after.is_none()));
+        assert_eq!((gone.rules, gone.changes.len()), (Some(Vec::new()), 5));
+        assert!(slots.blocks.keys().all(|chain| chain != "a"));
         // Larger than a map: it begins one, and the next block has another.
         let large = slots.assign("d", &rules(300));
-        assert_eq!(first(&large.rules), 512);
+        assert_eq!(first(&large), 512);
         assert_eq!(large.maps, ["endpoints-1", "endpoints-2"]);
         let after = slots.assign("e", &rules(9));
-        assert_eq!(first(&after.rules), 1024);
+        assert_eq!(first(&after), 1024);
     }
 
     #[test]
-    fn one_backend_needs_no_number() {
+    fn a_replaced_backend_changes_no_rule() {
+        let pool = |ports: &[u16]| {
+            let at = |port: &u16| SocketAddrV4::new([10, 0, 0, 1].into(), *port);
+            vec![vec![Stmt::Dnat { pool: Pool::Backends(ports.iter().map(at).collect()) }]]
+        };
         let mut slots = Slots::default();
-        let one = slots.assign("a", &rules(1));
-        assert_eq!((one.rules, one.maps.len(), one.changes.len()), (rules(1), 0, 0));
+        assert!(slots.assign("a", &pool(&[1])).rules.is_some());
+        let replaced = slots.assign("a", &pool(&[2]));
+        assert!(replaced.rules.is_none());
+        assert_eq!(replaced.changes.len(), 1);
+        assert!(slots.assign("a", &pool(&[2, 3])).rules.is_some());
     }
 }

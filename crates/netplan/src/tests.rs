@@ -190,7 +190,7 @@ fn load_balancer_with_local_policy_ranges_and_affinity() {
         "type": "LoadBalancer", "externalTrafficPolicy": "Local",
         "loadBalancerSourceRanges": ["198.51.100.0/24", "203.0.113.0/25"],
         "sessionAffinity": "ClientIP",
-        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 9}},
         "ports": [{"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080}],
     }));
     balanced.status = Some(
@@ -213,11 +213,11 @@ fn load_balancer_with_local_policy_ranges_and_affinity() {
             set hairpin { ipv4_addr . ipv4_addr } = {
               10.244.0.5 . 10.244.0.5
             }
-            map memory/cluster/ns/web/tcp/80/60 { ipv4_addr, timeout 60s }
-            map memory/local/ns/web/tcp/80/60 { ipv4_addr, timeout 60s }
+            map memory/cluster/ns/web/tcp/80/9 { ipv4_addr, timeout 9s }
+            map memory/local/ns/web/tcp/80/9 { ipv4_addr, timeout 9s }
             chain cluster/ns/web/tcp/80 {
-              dnat to ip saddr map @memory/cluster/ns/web/tcp/80/60 renew 60s
-              remember @memory/cluster/ns/web/tcp/80/60 60s dnat to random of { 10.244.0.5:8080, 10.244.0.6:8080 }
+              dnat to ip saddr map @memory/cluster/ns/web/tcp/80/9 renew 9s
+              remember @memory/cluster/ns/web/tcp/80/9 dnat to random of { 10.244.0.5:8080, 10.244.0.6:8080 }
             }
             chain external/ns/web/tcp/80 {
               ip saddr 10.244.0.0/16 goto cluster/ns/web/tcp/80
@@ -230,8 +230,8 @@ fn load_balancer_with_local_policy_ranges_and_affinity() {
               drop
             }
             chain local/ns/web/tcp/80 {
-              dnat to ip saddr map @memory/local/ns/web/tcp/80/60 renew 60s
-              remember @memory/local/ns/web/tcp/80/60 60s dnat to 10.244.0.5:8080
+              dnat to ip saddr map @memory/local/ns/web/tcp/80/9 renew 9s
+              remember @memory/local/ns/web/tcp/80/9 dnat to 10.244.0.5:8080
             }
         "#]],
     );
@@ -392,8 +392,17 @@ fn changes_lead_where_a_new_plan_would_and_touch_only_what_changed() {
     state.upsert_slice(&two());
     state.upsert_service(&web(json!({"externalName": "ignored"})));
     assert!(state.plan_changes(&mut ruleset).is_empty());
-    let three = slice("web-2", &[endpoint(7, "there", json!({}))]);
-    state.upsert_slice(&three);
+    // Another pod takes one's place.
+    let other = [endpoint(5, "here", json!({})), endpoint(9, "there", json!({}))];
+    state.upsert_slice(&slice("web-1", &other));
+    let changes = state.plan_changes(&mut ruleset);
+    let [Op::DeleteElements { elements: gone, .. }, Op::AddElements { elements: new, .. }] =
+        changes.ops.as_slice()
+    else {
+        panic!("unexpected operations: {:?}", changes.ops);
+    };
+    assert_eq!((gone.len(), new.len()), (1, 1));
+    state.upsert_slice(&slice("web-2", &[endpoint(7, "there", json!({}))]));
     let changes = state.plan_changes(&mut ruleset);
     let [Op::SetRules { chain, .. }, Op::DeleteElements { .. }, Op::AddElements { .. }] =
         changes.ops.as_slice()

@@ -220,12 +220,8 @@ fn choose(list: &mut Buf, pool: &Pool, register: u32) {
                 e.attr_be32(3, register);
             });
         }
-        Pool::Backends(backends) => {
-            // More than one are given as slots.
-            let Some(only) = backends.first() else { return };
-            immediate(list, register, &only.ip().octets());
-            immediate(list, register + 1, &backend_bytes(only)[4..6]);
-        }
+        // Only plans have them; what is carried out has slots.
+        Pool::Backends(_) => {}
     }
 }
 

@@ -5,7 +5,7 @@ use api::k8s::api::core::v1::Service;
 use api::k8s::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
-use super::fixture::{Node, at, root};
+use super::fixture::{Node, Ns, at, root};
 
 const SERVICES: u32 = 10_000;
 const CHANGES: usize = 200;
@@ -58,13 +58,21 @@ fn a_change_among_ten_thousand_services_is_quick() {
     eprintln!("{SERVICES} Services at once: {:?}", started.elapsed());
     let mut times = Vec::new();
     for change in 0..CHANGES {
-        let index = change as u32 * 37;
-        let object = slice(index, &[a.ip.to_string()]);
+        // Fewer endpoints, then another in the place of one.
+        let index = (change as u32 % 100) * 37;
+        let object =
+            slice(index, &[if change < 100 { "10.244.9.9".into() } else { a.ip.to_string() }]);
         let started = Instant::now();
         node.net.update(|state| state.upsert_slice(&object)).unwrap();
         times.push(started.elapsed());
     }
     assert!(client.ns.ask(at(&ip(37), 80)).unwrap().starts_with('a'));
+    for (what, times) in
+        [("fewer", &mut times[..100].to_vec()), ("other", &mut times[100..].to_vec())]
+    {
+        times.sort();
+        eprintln!("{what} endpoints: median {:?}, most {:?}", times[50], times[99]);
+    }
     times.sort();
     let (median, p99) = (times[CHANGES / 2], times[CHANGES * 99 / 100]);
     eprintln!("one change: median {median:?}, p99 {p99:?}, most {:?}", times[CHANGES - 1]);
@@ -72,4 +80,20 @@ fn a_change_among_ten_thousand_services_is_quick() {
     let started = Instant::now();
     node.ns.run(|| net::cleanup("t1", node.dir.path())).unwrap();
     eprintln!("cleanup: {:?}", started.elapsed());
+}
+
+#[test]
+fn pods_are_attached_quickly() {
+    if !root() {
+        return;
+    }
+    let node = Node::alone();
+    let namespaces: Vec<Ns> = (0..50).map(|_| Ns::new()).collect();
+    let started = Instant::now();
+    for (index, ns) in namespaces.iter().enumerate() {
+        node.net.attach_pod(&format!("pod-{index}"), &ns.path(), &[]).unwrap();
+    }
+    let each = started.elapsed() / 50;
+    eprintln!("one pod attached: {each:?}");
+    assert!(each < LIMIT, "{each:?} for a pod is over {LIMIT:?}");
 }
