@@ -217,8 +217,8 @@ impl fmt::Display for Stmt {
             Stmt::DnatRemembered { map, timeout_seconds } => {
                 write!(f, "dnat to ip saddr map @{map} renew {timeout_seconds}s")
             }
-            Stmt::DnatRemember { map, pool, .. } => {
-                write!(f, "remember @{map} dnat to {pool}")
+            Stmt::DnatRemember { pool, .. } => {
+                write!(f, "dnat to {pool} remember")
             }
             Stmt::Snat(ip) => write!(f, "snat to {ip} fully-random"),
             Stmt::Masquerade => write!(f, "masquerade fully-random"),

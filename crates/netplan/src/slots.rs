@@ -1,8 +1,9 @@
 //! Which numbers of the maps of endpoints belong to which chain.
 //!
 //! A chain that chooses among endpoints has a block of numbers in a row. Blocks have sizes of
-//! powers of two and are used again, so the numbers stay few and most changes stay in place. When an
-//! endpoint takes another's place, only elements change: the kernel need not check all rules anew.
+//! powers of two and are used again, so the numbers stay few and most changes stay in place.
+//! When an endpoint takes another's place, only elements change: the kernel need not check all
+//! rules anew.
 //!
 //! The kernel finds a map by going through all of them, and checks each new element against all
 //! rules that use its map, and each new rule against all elements. So there is neither a map for

@@ -217,7 +217,7 @@ fn load_balancer_with_local_policy_ranges_and_affinity() {
             map memory/local/ns/web/tcp/80/9 { ipv4_addr, timeout 9s }
             chain cluster/ns/web/tcp/80 {
               dnat to ip saddr map @memory/cluster/ns/web/tcp/80/9 renew 9s
-              remember @memory/cluster/ns/web/tcp/80/9 dnat to random of { 10.244.0.5:8080, 10.244.0.6:8080 }
+              dnat to random of { 10.244.0.5:8080, 10.244.0.6:8080 } remember
             }
             chain external/ns/web/tcp/80 {
               ip saddr 10.244.0.0/16 goto cluster/ns/web/tcp/80
@@ -231,7 +231,7 @@ fn load_balancer_with_local_policy_ranges_and_affinity() {
             }
             chain local/ns/web/tcp/80 {
               dnat to ip saddr map @memory/local/ns/web/tcp/80/9 renew 9s
-              remember @memory/local/ns/web/tcp/80/9 dnat to 10.244.0.5:8080
+              dnat to 10.244.0.5:8080 remember
             }
         "#]],
     );

@@ -5,9 +5,7 @@ use ipnet::Ipv4Net;
 use netplan::rule::MASQUERADE_MARK;
 use netplan::{MapKey, Pool, Stmt};
 
-use super::{
-    VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN, backend_bytes, milliseconds, verdict,
-};
+use super::{VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN, milliseconds, verdict};
 use crate::netlink::Buf;
 
 const R0: u32 = 8;
