@@ -14,6 +14,8 @@ pub struct ApiError {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Box<Details>>,
+    /// With an expired page: a token with which to go on all the same.
+    pub list_continue: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,7 +38,7 @@ pub struct Cause {
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, list_continue: None }
     }
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
         let details = self.details.get_or_insert_default();
@@ -158,6 +160,9 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
+        if let Some(token) = &self.list_continue {
+            status["metadata"]["continue"] = Value::String(token.clone());
+        }
         if let Some(details) = &self.details {
             status["details"] = details.to_json();
         }
