@@ -1,0 +1,241 @@
+//! Between the wire and objects.
+use crate::negotiate::Encoding;
+use crate::table::Row;
+use api::{ApiError, Gvk, Value};
+use bytes::Bytes;
+
+/// What happens with fields that the kind does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+impl FieldValidation {
+    pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
+        match text {
+            "" | "Warn" => Ok(Self::Warn),
+            "Ignore" => Ok(Self::Ignore),
+            "Strict" => Ok(Self::Strict),
+            other => {
+                let errors = [api::FieldError::not_supported(
+                    "fieldValidation",
+                    other,
+                    &["Ignore", "Strict", "Warn"],
+                )];
+                Err(ApiError::invalid("meta.k8s.io", "CreateOptions", "", &errors))
+            }
+        }
+    }
+}
+
+/// YAML bodies and answers.
+pub(crate) const HAS_YAML: bool = false;
+
+pub(crate) fn has_protobuf(gvk: &Gvk) -> bool {
+    schema::builtin().type_of(gvk).is_some()
+}
+
+/// The body of a write, as an object of `gvk`. The second is what to warn of.
+pub(crate) fn decode(
+    bytes: &[u8],
+    content_type: &str,
+    gvk: &Gvk,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let graph = schema::builtin();
+    let refuse = |why: String| {
+        let (kind, version) = (&gvk.kind, &gvk.version);
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+        ))
+    };
+    match media(content_type) {
+        "" | "application/json" | "*/*" => {
+            let ty = graph.type_of(gvk).ok_or_else(|| refuse("it has no schema".to_owned()))?;
+            // A body of another kind is told so, not of the fields that it lacks.
+            typed_head(bytes, gvk)?;
+            let decoded =
+                schema::decode_json(bytes, ty).map_err(|error| refuse(error.to_string()))?;
+            let warnings = strictness(decoded.strict, validation)?;
+            let mut value = decoded.value;
+            typed(&mut value, gvk)?;
+            Ok((value, warnings))
+        }
+        "application/vnd.kubernetes.protobuf" => {
+            let (found, mut value) =
+                schema::decode_proto(graph, bytes).map_err(|error| refuse(error.to_string()))?;
+            if found.kind.is_empty() && found.version.is_empty() {
+                let ty = graph.type_of(gvk).ok_or_else(|| refuse("it has no schema".to_owned()))?;
+                value = schema::decode_proto_body(ty, bytes)
+                    .map_err(|error| refuse(error.to_string()))?;
+            } else if found != *gvk {
+                let map =
+                    value.as_object_mut().ok_or_else(|| refuse("not an object".to_owned()))?;
+                map.insert("apiVersion".into(), found.api_version().into());
+                map.insert("kind".into(), found.kind.as_ref().into());
+            }
+            typed(&mut value, gvk)?;
+            Ok((value, Vec::new()))
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+/// A value that a patch made, as an object of `gvk`.
+pub(crate) fn recheck(
+    value: &Value,
+    gvk: &Gvk,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let Some(ty) = schema::builtin().type_of(gvk) else { return Ok((value.clone(), Vec::new())) };
+    let decoded = schema::decode_value(value, ty).map_err(|error| {
+        ApiError::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {error}",
+            gvk.kind, gvk.version, gvk.kind
+        ))
+    })?;
+    let warnings = strictness(decoded.strict, validation)?;
+    let mut value = decoded.value;
+    typed(&mut value, gvk)?;
+    Ok((value, warnings))
+}
+
+fn strictness(strict: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, ApiError> {
+    match validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Strict if !strict.is_empty() => {
+            Err(ApiError::bad_request(schema::strict_error(&strict)))
+        }
+        _ => Ok(strict),
+    }
+}
+
+pub(crate) fn media(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// Kind and version alone, if the body has them.
+fn typed_head(bytes: &[u8], gvk: &Gvk) -> Result<(), ApiError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        #[serde(default)]
+        api_version: Value,
+        #[serde(default)]
+        kind: Value,
+    }
+    let Ok(head) = serde_json::from_slice::<Head>(bytes) else { return Ok(()) };
+    let mut value = serde_json::json!({ "apiVersion": head.api_version, "kind": head.kind });
+    typed(&mut value, gvk)
+}
+
+/// JSON to what goes over the wire.
+pub(crate) fn encode(gvk: &Gvk, encoding: Encoding, json: Bytes) -> Result<Bytes, ApiError> {
+    match encoding {
+        Encoding::Json => Ok(json),
+        Encoding::Yaml => Err(ApiError::not_acceptable("YAML is not written here")),
+        Encoding::Protobuf => {
+            let mut out = Vec::with_capacity(json.len());
+            schema::encode_json_as_proto(schema::builtin(), gvk, &json, &mut out)
+                .map_err(ApiError::internal)?;
+            Ok(out.into())
+        }
+    }
+}
+
+/// A list of items that are JSON.
+pub(crate) fn encode_list(
+    gvk: &Gvk,
+    encoding: Encoding,
+    metadata: &Value,
+    items: Vec<Bytes>,
+) -> Result<Bytes, ApiError> {
+    if encoding == Encoding::Protobuf {
+        let mut out = Vec::new();
+        let items = items.iter().map(AsRef::as_ref);
+        schema::encode_list(schema::builtin(), gvk, metadata, items, &mut out)
+            .map_err(ApiError::internal)?;
+        return Ok(out.into());
+    }
+    let mut out = format!(
+        "{{\"kind\":{:?},\"apiVersion\":{:?},\"metadata\":{metadata},\"items\":[",
+        gvk.kind.as_ref(),
+        gvk.api_version().as_ref()
+    )
+    .into_bytes();
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}\n");
+    encode(gvk, encoding, out.into())
+}
+
+/// One event of a watch; the object is encoded already.
+pub(crate) fn watch_frame(encoding: Encoding, kind: &str, object: &[u8]) -> Bytes {
+    match encoding {
+        Encoding::Protobuf => {
+            let mut out = Vec::with_capacity(object.len() + 32);
+            schema::watch_frame(kind, object, &mut out);
+            out.into()
+        }
+        _ => crate::cache::json_frame(kind, object),
+    }
+}
+
+/// Checks kind and version, and fills them in where they are missing.
+pub(crate) fn typed(value: &mut Value, gvk: &Gvk) -> Result<(), ApiError> {
+    let Some(map) = value.as_object_mut() else {
+        return Err(ApiError::bad_request("the body of the request is not an object"));
+    };
+    let api_version = gvk.api_version().into_owned();
+    let have = |map: &serde_json::Map<String, Value>, key: &str| {
+        map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let (version, kind) = (have(map, "apiVersion"), have(map, "kind"));
+    if !kind.is_empty() && kind != gvk.kind {
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {}: converting ({version}).{kind} to \
+             ({api_version}).{}: unknown conversion",
+            version.rsplit('/').next().unwrap_or_default(),
+            gvk.kind,
+            gvk.kind
+        )));
+    }
+    if !version.is_empty() && version != api_version {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version \
+             ({api_version})"
+        )));
+    }
+    map.insert("apiVersion".into(), api_version.into());
+    map.insert("kind".into(), gvk.kind.as_ref().into());
+    Ok(())
+}
+
+pub(crate) fn unsupported(media: &str) -> ApiError {
+    ApiError::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json, application/yaml, application/vnd.kubernetes.protobuf (not {media:?})"
+    ))
+}
+
+/// From the stored version to the row's own.
+pub(crate) fn from_stored(row: &Row, value: Value) -> Value {
+    match row.convert() {
+        Some(convert) => (convert.from_stored)(value),
+        None => value,
+    }
+}
+
+/// From the row's own version to the stored one.
+pub(crate) fn to_stored(row: &Row, value: Value) -> Value {
+    match row.convert() {
+        Some(convert) => (convert.to_stored)(value),
+        None => value,
+    }
+}

@@ -1,0 +1,146 @@
+//! `eviction`: deletes a pod if its disruption budgets allow that.
+use crate::body::Body;
+use crate::codec::{self, FieldValidation};
+use crate::patching::Patch;
+use crate::server::Context;
+use crate::verbs::{delete, object, update};
+use crate::{clock, meta};
+use api::{ApiError, Gvk, LabelSelector, Objects, Value};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+const EVICTION: Gvk = Gvk::fixed("policy", "v1", "Eviction");
+
+pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<Body>, ApiError> {
+    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    // `policy/v1beta1` is the same, and old clients still send it.
+    let (eviction, _) = if body["apiVersion"] == "policy/v1beta1" {
+        let mut body = body;
+        body["apiVersion"] = "policy/v1".into();
+        codec::recheck(&body, &EVICTION, FieldValidation::Ignore)?
+    } else {
+        let validation = FieldValidation::parse(context.query.get("fieldValidation"))?;
+        codec::decode(bytes, &context.content_type, &EVICTION, validation)?
+    };
+    let name = context.info.name.clone();
+    let have = meta::text(&eviction, "name");
+    if !have.is_empty() && have != name {
+        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let caches = &context.server.caches;
+    caches.catch_up().await?;
+    let namespace = context.info.namespace.clone();
+    let pod = caches.get("", "pods", &namespace, &name).ok_or_else(|| context.not_found())?;
+    let mut options = eviction["deleteOptions"].clone();
+    if !options.is_object() {
+        options = json!({});
+    }
+    options["kind"] = "DeleteOptions".into();
+    options["apiVersion"] = "v1".into();
+    let dry_run =
+        options["dryRun"].as_array().is_some_and(|list| !list.is_empty()) || context.dry_run()?;
+    if !ignores_budgets(&pod) {
+        spend(context, &pod, dry_run).await?;
+    }
+    let mut deletion = context.again();
+    deletion.info.subresource.clear();
+    deletion.info.verb = "delete";
+    deletion.content_type = "application/json".into();
+    delete::delete(&deletion, options.to_string().as_bytes()).await?;
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    });
+    object::respond_value(context, StatusCode::CREATED, &status)
+}
+
+/// A pod that is done, not begun, or on its way out is nobody's loss.
+fn ignores_budgets(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"))
+        || !pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// Takes one disruption from the pod's budget, or refuses.
+async fn spend(context: &Context, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
+    let namespace = &context.info.namespace;
+    let labels = |key: &str| pod["metadata"]["labels"][key].as_str();
+    let budgets = context.server.caches.list("policy", "poddisruptionbudgets", Some(namespace));
+    let matching: Vec<_> = budgets
+        .iter()
+        .filter(|budget| {
+            let spec = serde_json::from_value(budget["spec"]["selector"].clone()).ok();
+            LabelSelector::from_spec(spec.as_ref())
+                .is_ok_and(|selector| selector.matches_with(labels))
+        })
+        .collect();
+    let budget = match matching.as_slice() {
+        [] => return Ok(()),
+        [one] => one,
+        _ => {
+            return Err(ApiError::internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource \
+                 does not support.",
+            ));
+        }
+    };
+    let status = &budget["status"];
+    let number = |key: &str| status[key].as_i64().unwrap_or_default();
+    let always = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
+    let enough =
+        number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
+    if !is_ready(pod) && (always || enough) {
+        return Ok(());
+    }
+    let name = meta::text(budget, "name");
+    let blocked = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let seen = number("observedGeneration");
+    if seen < budget["metadata"]["generation"].as_i64().unwrap_or_default() {
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(ApiError::too_many_requests(blocked, 10).with_cause(
+            "DisruptionBudget",
+            why,
+            "",
+        ));
+    }
+    let allowed = number("disruptionsAllowed");
+    if allowed <= 0 {
+        let why = format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            number("desiredHealthy"),
+            number("currentHealthy")
+        );
+        let mut error =
+            ApiError::too_many_requests(blocked, 0).with_cause("DisruptionBudget", why, "");
+        error.details.get_or_insert_default().retry_after_seconds = None;
+        return Err(error);
+    }
+    if dry_run {
+        return Ok(());
+    }
+    let mut target = context.again();
+    let table = context.server.table();
+    let row = table.any_version("policy", "poddisruptionbudgets");
+    target.row = row.cloned().ok_or_else(ApiError::no_such_path)?;
+    target.info.subresource = "status".into();
+    target.info.verb = "patch";
+    target.info.name = name.to_owned();
+    let patch = json!({
+        "metadata": { "resourceVersion": meta::text(budget, "resourceVersion") },
+        "status": {
+            "disruptionsAllowed": allowed - 1,
+            "disruptedPods": { (context.info.name.as_str()): clock::now_text() },
+        },
+    });
+    let source = update::Source::Patch(Patch::Merge(patch), FieldValidation::Ignore);
+    match update::change(&mut target, &source).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.reason == "Conflict" => {
+            Err(ApiError::too_many_requests("Too many concurrent evictions; please retry", 1))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,123 @@
+//! Pods: binding, graceful deletion, scale, tokens, reviews.
+use super::*;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+async fn lab() -> Lab {
+    let lab = Lab::new().await;
+    let account =
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
+    lab.post("/api/v1/namespaces/default/serviceaccounts", account).await.ok();
+    lab
+}
+
+fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
+        "spec": { "containers": [{ "name": "c", "image": "i" }] },
+    })
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once_and_ends_with_grace() {
+    let lab = lab().await;
+    let made = lab.post(PODS, pod("p")).await.ok();
+    assert_eq!(made["status"]["phase"], "Pending");
+    assert_eq!(made["spec"]["serviceAccountName"], "default");
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "p" },
+        "target": { "kind": "Node", "name": "n1" },
+    });
+    lab.post(&format!("{PODS}/p/binding"), binding.clone()).await.ok();
+    let bound = lab.get(&format!("{PODS}/p")).await.ok();
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    lab.post(&format!("{PODS}/p/binding"), binding).await.refused(
+        409,
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \
+         \"n1\"",
+    );
+    let listed = lab.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1").await.ok();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    let ending = lab.send("DELETE", &format!("{PODS}/p"), Value::Null).await.ok();
+    assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 30);
+    lab.get(&format!("{PODS}/p")).await.ok();
+    let now = json!({ "gracePeriodSeconds": 0 });
+    lab.send("DELETE", &format!("{PODS}/p"), now).await.ok();
+    assert_eq!(lab.get(&format!("{PODS}/p")).await.status, 404);
+}
+
+#[tokio::test]
+async fn status_is_its_own() {
+    let lab = lab().await;
+    lab.post(PODS, pod("p")).await.ok();
+    let path = format!("{PODS}/p");
+    let both = json!({ "status": { "phase": "Running" }, "metadata": { "labels": { "a": "b" } } });
+    let main = lab.send("PATCH", &path, both.clone()).await.ok();
+    assert_eq!(
+        (&main["status"]["phase"], &main["metadata"]["labels"]["a"]),
+        (&json!("Pending"), &json!("b"))
+    );
+    let status = lab.send("PATCH", &format!("{path}/status"), both).await.ok();
+    assert_eq!(status["status"]["phase"], "Running");
+}
+
+#[tokio::test]
+async fn scale_changes_replicas() {
+    let lab = lab().await;
+    const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": { "name": "r" },
+        "spec": {
+            "replicas": 1, "selector": { "matchLabels": { "a": "b" } },
+            "template": {
+                "metadata": { "labels": { "a": "b" } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] },
+            },
+        },
+    });
+    lab.post(SETS, set).await.ok();
+    let path = format!("{SETS}/r/scale");
+    let mut scale = lab.get(&path).await.ok();
+    assert_eq!(scale["status"]["selector"], "a=b");
+    scale["spec"]["replicas"] = 3.into();
+    assert_eq!(lab.send("PUT", &path, scale.clone()).await.ok()["spec"]["replicas"], 3);
+    assert_eq!(lab.send("PUT", &path, scale).await.status, 409, "the version is an old one");
+    lab.send("PATCH", &path, json!({ "spec": { "replicas": 5 } })).await.ok();
+    let set = lab.get(&format!("{SETS}/r")).await.ok();
+    assert_eq!((&set["spec"]["replicas"], &set["metadata"]["generation"]), (&json!(5), &json!(3)));
+}
+
+#[tokio::test]
+async fn tokens_are_issued_and_believed() {
+    let mut lab = lab().await;
+    const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+    let ask =
+        json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+    let made = lab.post(&format!("{ACCOUNTS}/default/token"), ask.clone()).await.ok();
+    let token = made["status"]["token"].as_str().unwrap().to_owned();
+    let as_token = async |lab: &Lab, uri: &str| {
+        let request = Request::get(uri)
+            .header("authorization", format!("Bearer {token}"))
+            .body(crate::body::empty())
+            .unwrap();
+        answer(lab.server.handle(request, ConnInfo::default()).await).await
+    };
+    as_token(&lab, "/api").await.ok();
+    let refused = as_token(&lab, PODS).await;
+    assert!(
+        refused.message().starts_with(
+            "pods is forbidden: User \"system:serviceaccount:default:default\" cannot list"
+        ),
+        "{}",
+        refused.body
+    );
+    let mut short = ask;
+    short["spec"]["expirationSeconds"] = 5.into();
+    assert_eq!(lab.post(&format!("{ACCOUNTS}/default/token"), short).await.status, 422);
+    lab.send("DELETE", &format!("{ACCOUNTS}/default"), Value::Null).await.ok();
+    lab.server.caches.catch_up().await.unwrap();
+    as_token(&lab, "/api").await.refused(401, "Unauthorized");
+    lab.user = User::new("jane", &[User::ALL_AUTHENTICATED]);
+    assert_eq!(lab.post(&format!("{ACCOUNTS}/default/token"), json!({})).await.status, 403);
+}

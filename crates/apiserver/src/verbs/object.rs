@@ -1,0 +1,112 @@
+//! One object as an answer, in the form and encoding that is wanted.
+use crate::body::Body;
+use crate::cache::item::with_revision;
+use crate::negotiate::{Encoding, Form, Wanted};
+use crate::server::Context;
+use crate::table::Row;
+use crate::{codec, reply, tabular};
+use api::{ApiError, Value};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+/// The answer for an object of the row, given as stored bytes with the resource version.
+pub(crate) fn respond(
+    context: &Context,
+    status: StatusCode,
+    json: Bytes,
+) -> Result<Response<Body>, ApiError> {
+    let wanted = context.wanted()?;
+    let bytes = encode(&context.row, wanted, json, &context.query)?;
+    Ok(reply::bytes(context.reply(status), wanted, pretty(context, wanted, bytes)))
+}
+
+/// The answer for a value that is not kept, of a kind of its own.
+pub(crate) fn respond_value(
+    context: &Context,
+    status: StatusCode,
+    value: &Value,
+) -> Result<Response<Body>, ApiError> {
+    let gvk = api::Gvk::new(
+        value["apiVersion"].as_str().unwrap_or_default(),
+        value["kind"].as_str().unwrap_or_default(),
+    );
+    let offer = crate::negotiate::Offer {
+        protobuf: codec::has_protobuf(&gvk),
+        yaml: codec::HAS_YAML,
+        forms: false,
+    };
+    let mut wanted = crate::negotiate::negotiate(&context.accept, offer).or_else(|_| {
+        crate::negotiate::negotiate(
+            &context.accept,
+            crate::negotiate::Offer { forms: true, ..offer },
+        )
+    })?;
+    wanted.form = Form::Object;
+    let bytes = codec::encode(&gvk, wanted.encoding, value.to_string().into())?;
+    Ok(reply::bytes(context.reply(status), wanted, pretty(context, wanted, bytes)))
+}
+
+/// Stored bytes (with the resource version) to what goes over the wire.
+pub(crate) fn encode(
+    row: &Row,
+    wanted: Wanted,
+    json: Bytes,
+    query: &crate::request_info::Query,
+) -> Result<Bytes, ApiError> {
+    let gvk = &row.info().gvk;
+    match wanted.form {
+        Form::Object => codec::encode(gvk, wanted.encoding, converted(row, json)),
+        Form::Metadata => {
+            let value = tabular::partial(&parse(&json), wanted.meta_version);
+            let kind = tabular::partial_gvk(wanted.meta_version, false);
+            codec::encode(&kind, wanted.encoding, value.to_string().into())
+        }
+        Form::Table => {
+            let object = codec::from_stored(row, parse(&json));
+            let include = tabular::Include::parse(query.get("includeObject"))?;
+            let table = tabular::Tabular::new(row, wanted.meta_version, include);
+            let rows = [table.row(&object)];
+            let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+            let metadata = serde_json::json!({ "resourceVersion": revision });
+            let text = table.table(metadata, &rows, true).to_string();
+            codec::encode(&tabular::table_gvk(wanted.meta_version), wanted.encoding, text.into())
+        }
+    }
+}
+
+/// The row's own version of stored bytes.
+pub(crate) fn converted(row: &Row, json: Bytes) -> Bytes {
+    if row.convert().is_none() {
+        return json;
+    }
+    let value = parse(&json);
+    let revision = value["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+    let bytes = crate::cache::canonical(&codec::from_stored(row, value));
+    with_revision(&bytes, revision.unwrap_or_default())
+}
+
+pub(crate) fn parse(json: &[u8]) -> Value {
+    serde_json::from_slice(json).unwrap_or_default()
+}
+
+/// Lines for people who ask with a browser or curl.
+fn pretty(context: &Context, wanted: Wanted, bytes: Bytes) -> Bytes {
+    let asked = match context.query.has("pretty") {
+        true => context.query.flag("pretty"),
+        false => {
+            context.user_agent.starts_with("curl")
+                || context.user_agent.starts_with("Wget")
+                || context.user_agent.starts_with("Mozilla/5.0")
+        }
+    };
+    if wanted.encoding != Encoding::Json {
+        return bytes;
+    }
+    let mut out = if asked {
+        serde_json::to_vec_pretty(&parse(&bytes)).unwrap_or_else(|_| bytes.to_vec())
+    } else {
+        bytes.to_vec()
+    };
+    out.push(b'\n');
+    out.into()
+}
