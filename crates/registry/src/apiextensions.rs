@@ -1,2 +1,4 @@
 //! `apiextensions.k8s.io/v1`.
 pub(crate) mod custom_resource_definition;
+mod schema;
+mod validate;

@@ -4,3 +4,4 @@ pub(crate) mod ingress_class;
 pub(crate) mod ip_address;
 pub(crate) mod network_policy;
 pub(crate) mod service_cidr;
+mod validate;

@@ -2,7 +2,7 @@
 use crate::at::{items_mut, map_mut, restore, set, set_default, sub};
 use crate::cells::{columns, text};
 use crate::{Column, Info, Resource, Scope, Subresource};
-use api::{Gvk, Value};
+use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
 pub(crate) struct CustomResourceDefinitions;
@@ -56,6 +56,9 @@ impl Resource for CustomResourceDefinitions {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         restore(new, old, "spec");
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        super::validate::definition(new, old)
     }
     columns![
         Column::NAME,

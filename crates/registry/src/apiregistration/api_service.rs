@@ -108,7 +108,7 @@ fn validate_service(spec: &At, errors: &mut FieldErrors) {
         errors.push(FieldError::invalid(
             port.path.clone(),
             port.number(),
-            format!("port is not valid: must be between 1 and 65535, inclusive"),
+            "port is not valid: must be between 1 and 65535, inclusive",
         ));
     }
     if insecure.bool() && !bundle.is_empty() {

@@ -1,8 +1,8 @@
 //! `cronjobs`: jobs by the clock.
 use crate::at::{map_mut, restore, set, set_default, sub};
 use crate::cells::{columns, find, len, selector_or_none, since, template_columns, text, text_or};
-use crate::{Column, Info, Resource, Scope, Subresource};
-use api::{Gvk, Value};
+use crate::{At, Column, Info, Resource, Scope, Subresource};
+use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
 pub(crate) struct CronJobs;
@@ -41,6 +41,15 @@ impl Resource for CronJobs {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         restore(new, old, "spec");
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let (root, mut errors) = (At::root(new), FieldErrors::new());
+        let name = root.get("metadata.name");
+        if old.is_none() && name.len() > 52 {
+            errors.push(name.invalid("must be no more than 52 characters"));
+        }
+        super::validate::cron_spec(&root.get("spec"), &mut errors);
+        errors
     }
     columns![
         Column::NAME,

@@ -2,8 +2,8 @@
 use crate::at::{is_empty, items_mut, map_mut, remove, restore, set, set_default, sub};
 use crate::cells::{columns, condition, find, int, selector_or_none, template_columns, text};
 use crate::core::pod::defaults;
-use crate::{Column, Info, Resource, Scope, Subresource, object};
-use api::{Gvk, Value};
+use crate::{At, Column, Info, Resource, Scope, Subresource, object};
+use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
 pub(crate) struct Jobs;
@@ -44,6 +44,14 @@ impl Resource for Jobs {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         restore(new, old, "spec");
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        super::validate::job_spec(&At::root(new).get("spec"), true, &mut errors);
+        if let Some(old) = old {
+            super::validate::job_update(new, old, &mut errors);
+        }
+        errors
     }
     fn selectable_fields(&self) -> &[&'static str] {
         &["status.successful"]

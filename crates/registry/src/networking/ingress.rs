@@ -2,7 +2,7 @@
 use crate::at::{restore, set};
 use crate::cells::{columns, len, load_balancer, text_or};
 use crate::{At, Column, Info, Resource, Scope, Subresource};
-use api::{Gvk, Value};
+use api::{FieldErrors, Gvk, Value};
 use serde_json::json;
 
 pub(crate) struct Ingresses;
@@ -26,6 +26,11 @@ impl Resource for Ingresses {
     }
     fn prepare_subresource(&self, _name: &str, new: &mut Value, old: &Value) {
         restore(new, old, "spec");
+    }
+    fn validate(&self, new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        super::validate::ingress(&At::root(new).get("spec"), &mut errors);
+        errors
     }
     columns![
         Column::NAME,

@@ -1,8 +1,8 @@
 //! `networkpolicies`: who may talk to the pods of a namespace, and whom they may talk to.
 use crate::at::{is_empty, items_mut, map_mut, set, set_default, sub};
 use crate::cells::{columns, selector_or_none};
-use crate::{Column, Info, Resource, Scope};
-use api::{Gvk, Value};
+use crate::{At, Column, Info, Resource, Scope};
+use api::{FieldErrors, Gvk, Value};
 
 pub(crate) struct NetworkPolicies;
 
@@ -38,6 +38,11 @@ impl Resource for NetworkPolicies {
             };
             set(spec, "policyTypes", types);
         }
+    }
+    fn validate(&self, new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        super::validate::policy(&At::root(new).get("spec"), &mut errors);
+        errors
     }
     columns![
         Column::NAME,
