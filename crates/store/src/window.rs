@@ -93,7 +93,16 @@ impl Window {
     /// Lets watchers see all that was staged.
     pub fn reveal(&self) {
         let mut inner = self.lock();
-        let wakers = inner.reveal(self.limits);
+        let upto = inner.ring.back().map_or(0, |change| change.revision().0);
+        let wakers = inner.reveal(self.limits, upto);
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Lets watchers know that there is nothing up to `upto` but what was staged.
+    pub fn advance(&self, upto: Revision) {
+        let mut inner = self.lock();
+        let wakers = inner.reveal(self.limits, upto.0);
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -126,6 +135,11 @@ impl Window {
     /// The latest revealed revision.
     pub fn latest(&self) -> Revision {
         Revision(self.lock().visible)
+    }
+
+    /// Every later change is kept.
+    pub fn floor(&self) -> Revision {
+        Revision(self.lock().floor)
     }
 
     /// The latest revealed revision; watchers behind it are told.
@@ -211,10 +225,9 @@ impl Window {
 }
 
 impl Inner {
-    fn reveal(&mut self, limits: Limits) -> Vec<Waker> {
+    fn reveal(&mut self, limits: Limits, upto: u64) -> Vec<Waker> {
         let fresh = self.position_after(self.visible);
-        let Some(last) = self.ring.back() else { return Vec::new() };
-        self.visible = self.visible.max(last.revision().0);
+        self.visible = self.visible.max(upto);
         let mut wakers = Vec::new();
         for watcher in self.watchers.values_mut() {
             if !watcher.pending {
