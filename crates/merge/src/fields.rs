@@ -162,7 +162,8 @@ impl Set {
         Set { here: self.here, kids: kids.collect() }
     }
 
-    /// Every member (but the object itself), those further up first, as Kubernetes writes a path: `.spec.containers[name="a"].image`.
+    /// Every member (but the object itself), those further up first, as Kubernetes writes a path:
+    /// `.spec.containers[name="a"].image`.
     pub fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
         self.collect("", &mut paths);
@@ -219,7 +220,8 @@ mod tests {
     fn fields_are_read_and_written_alike() {
         let fields = json!({"f:spec": {
             "f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}}},
-            "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:name": {}}},
+            "f:ports": {".": {},
+                "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:name": {}}},
             "f:finalizers": {"v:\"x/y\"": {}},
             "i:3": {},
         }});

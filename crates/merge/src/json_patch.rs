@@ -284,15 +284,18 @@ mod tests {
             ),
             (
                 json!({"op":"add","path":"/l/3","value":1}),
-                "error in add for path: '/l/3': Unable to access invalid index: 3: invalid index referenced",
+                "error in add for path: '/l/3': Unable to access invalid index: 3: \
+                 invalid index referenced",
             ),
             (
                 json!({"op":"remove","path":"/x"}),
-                "error in remove for path: '/x': Unable to remove nonexistent key: x: missing value",
+                "error in remove for path: '/x': Unable to remove nonexistent key: x: \
+                 missing value",
             ),
             (
                 json!({"op":"remove","path":"/l/1"}),
-                "error in remove for path: '/l/1': Unable to access invalid index: 1: invalid index referenced",
+                "error in remove for path: '/l/1': Unable to access invalid index: 1: \
+                 invalid index referenced",
             ),
             (
                 json!({"op":"replace","path":"/x","value":1}),

@@ -1,5 +1,6 @@
 //! Strategic merge patch: lists merge by the keys that the schema names, and directives in the
-//! patch (`$patch`, `$retainKeys`, `$setElementOrder/x`, `$deleteFromPrimitiveList/x`) say the rest.
+//! patch (`$patch`, `$retainKeys`, `$setElementOrder/x`, `$deleteFromPrimitiveList/x`) say the
+//! rest.
 mod lists;
 
 use crate::PatchError;

@@ -135,7 +135,7 @@ impl Writer {
         tracing::error!(%error, "a write to the store failed; opening it anew");
         let answer = disk::classify(error);
         if let Err(error) = self.disk.reopen() {
-            tracing::error!(%error, "the store could not be opened anew; the next write tries again");
+            tracing::error!(%error, "the store could not be opened anew; the next write tries");
             // Not knowing what is on disk, show nothing: readers see nothing either.
             self.window.retract();
             return answer;

@@ -88,7 +88,8 @@ fn a_created_deployment_is_tracked_as_upstream_does() {
             "f:spec": {
                 "f:progressDeadlineSeconds": {}, "f:replicas": {}, "f:revisionHistoryLimit": {},
                 "f:selector": {},
-                "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}},
+                "f:strategy": {"f:rollingUpdate":
+                        {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}},
                     "f:type": {}},
                 "f:template": {"f:metadata": {"f:labels": {".": {}, "f:app": {}}}, "f:spec": {
                     "f:containers": {"k:{\"name\":\"nginx\"}": {".": {}, "f:image": {},
@@ -159,7 +160,8 @@ fn conflicts_are_told_as_upstream_does() {
         "template": {"spec": {"containers": [{"name": "c", "image": "i:2"}]}}}));
     assert_eq!(
         message(applied(Some(&live), &config, "x")),
-        "Apply failed with 2 conflicts: conflicts with \"kubectl-client-side-apply\" using apps/v1:\n\
+        "Apply failed with 2 conflicts: conflicts with \"kubectl-client-side-apply\" \
+         using apps/v1:\n\
          - .spec.replicas\n\
          - .spec.template.spec.containers[name=\"c\"].image"
     );
@@ -276,7 +278,8 @@ fn lists_keep_the_appliers_order_around_what_others_have() {
 #[test]
 fn sets_and_atomic_values_are_owned_by_value_and_as_a_whole() {
     let pod = |finalizers: Value, args: Value| {
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "finalizers": finalizers},
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "finalizers": finalizers},
             "spec": {"containers": [{"name": "c", "args": args}]}})
     };
     let live = updated(None, pod(json!(["x/a"]), json!(["1"])), "creator");
@@ -408,7 +411,8 @@ fn kubectl_takes_over_what_it_applied_from_the_client() {
     // What differs from what was applied then is still in the way.
     assert_eq!(
         message(applied(Some(&live), &config_map(json!({"a": "2", "b": "2"})), "kubectl")),
-        "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using v1: .data.b"
+        "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using v1: \
+         .data.b"
     );
 }
 

@@ -127,9 +127,8 @@ fn cases() -> Vec<(Value, Value, Value)> {
             pod(json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": two()})),
             json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"],
                 "hostPath": {"path": "/x"}, "emptyDir": null}]}}),
-            pod(
-                json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}], "containers": two()}),
-            ),
+            pod(json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}],
+                    "containers": two()})),
         ),
         // What is new is taken without nulls.
         (
