@@ -5,6 +5,8 @@
 mod error;
 pub mod https;
 pub mod kubeconfig;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod params;
 mod path;
 mod watch;

@@ -17,6 +17,7 @@ const ENTRIES_MAX: usize = 4096;
 pub(crate) enum Verdict {
     Drop,
     Create {
+        name: String,
         message: String,
     },
     /// It was written before under this name.
@@ -38,7 +39,7 @@ pub(crate) struct Subject {
 }
 
 type Similar = (Subject, NoteKind, String);
-pub(crate) type Full = (Similar, String);
+type Full = (Similar, String);
 
 #[derive(Default)]
 pub(crate) struct Correlator {
@@ -48,14 +49,20 @@ pub(crate) struct Correlator {
 }
 
 impl Correlator {
-    pub(crate) fn judge(&mut self, note: &Note, now: Now) -> (Full, Verdict) {
+    /// `name` makes the name of an event that is new.
+    pub(crate) fn judge(
+        &mut self,
+        note: &Note,
+        now: Now,
+        name: impl FnOnce() -> String,
+    ) -> Verdict {
         let subject = subject(note);
         let alike: Similar = (subject.clone(), note.kind, note.reason.to_string());
         let bucket = self.buckets.entry(subject, || (BURST, now));
         let elapsed = now.duration_since(bucket.1).as_secs_f64().max(0.0);
         *bucket = ((bucket.0 + elapsed * REFILL_PER_SECOND).min(BURST), now);
         if bucket.0 < 1.0 {
-            return ((alike, note.message.clone()), Verdict::Drop);
+            return Verdict::Drop;
         }
         bucket.0 -= 1.0;
         let (messages, since) = self.similar.entry(alike.clone(), || (HashSet::new(), now));
@@ -76,17 +83,13 @@ impl Correlator {
         } else {
             ((alike, note.message.clone()), note.message.clone())
         };
-        let verdict = match self.written.get(&full) {
-            Some((name, count)) => {
-                *count += 1;
-                Verdict::Repeat { name: name.clone(), count: *count, message }
-            }
-            None => Verdict::Create { message },
-        };
-        (full, verdict)
-    }
-    pub(crate) fn wrote(&mut self, full: Full, name: String, count: u32) {
-        *self.written.entry(full, || (String::new(), 0)) = (name, count);
+        if let Some((name, count)) = self.written.get(&full) {
+            *count += 1;
+            return Verdict::Repeat { name: name.clone(), count: *count, message };
+        }
+        let name = name();
+        *self.written.entry(full, || (String::new(), 0)) = (name.clone(), 1);
+        Verdict::Create { name, message }
     }
 }
 
@@ -144,10 +147,9 @@ mod tests {
     #[test]
     fn repeats_are_counted() {
         let (mut correlator, now) = (Correlator::default(), Now::UNIX_EPOCH);
-        let (full, verdict) = correlator.judge(&note("a".into()), now);
-        assert_eq!(verdict, Verdict::Create { message: "a".into() });
-        correlator.wrote(full, "p.1".into(), 1);
-        let (_, verdict) = correlator.judge(&note("a".into()), now);
+        let verdict = correlator.judge(&note("a".into()), now, || "p.1".into());
+        assert_eq!(verdict, Verdict::Create { name: "p.1".into(), message: "a".into() });
+        let verdict = correlator.judge(&note("a".into()), now, || "p.2".into());
         let want = Verdict::Repeat { name: "p.1".into(), count: 2, message: "a".into() };
         assert_eq!(verdict, want);
     }
@@ -157,18 +159,14 @@ mod tests {
         let (mut correlator, now) = (Correlator::default(), Now::UNIX_EPOCH);
         let mut verdicts = Vec::new();
         for n in 0..30 {
-            let (full, verdict) = correlator.judge(&note(n.to_string()), now);
-            if let Verdict::Create { .. } = verdict {
-                correlator.wrote(full, format!("p.{n}"), 1);
-            }
-            verdicts.push(verdict);
+            verdicts.push(correlator.judge(&note(n.to_string()), now, || format!("p.{n}")));
         }
-        assert_eq!(verdicts[8], Verdict::Create { message: "8".into() });
-        let combined = "(combined from similar events): 9".to_owned();
-        assert_eq!(verdicts[9], Verdict::Create { message: combined });
+        assert_eq!(verdicts[8], Verdict::Create { name: "p.8".into(), message: "8".into() });
+        let message = "(combined from similar events): 9".to_owned();
+        assert_eq!(verdicts[9], Verdict::Create { name: "p.9".into(), message });
         assert!(matches!(&verdicts[10], Verdict::Repeat { name, count: 2, .. } if name == "p.9"));
         assert_eq!(verdicts[25..], vec![Verdict::Drop; 5]);
         let later = now + jiff::SignedDuration::from_secs(301);
-        assert_ne!(correlator.judge(&note("x".into()), later).1, Verdict::Drop);
+        assert_ne!(correlator.judge(&note("x".into()), later, String::new), Verdict::Drop);
     }
 }

@@ -1,9 +1,10 @@
 //! Writes events, in the background and in order. Losing one is never an error for who reports it.
-use crate::correlate::{Correlator, Full, Verdict};
+use crate::correlate::{Correlator, Verdict};
 use crate::reflector::Chain;
 use api::Key;
 use api::k8s::api::core::v1::Event;
 use client::{Client, Patch, Resource};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use reconcile::{Note, NoteKind, Now};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -24,23 +25,31 @@ struct Writer {
     component: Arc<str>,
     /// The node's name, for components of a node.
     host: Arc<str>,
-    correlator: Correlator,
 }
+
+/// Writes under way at once.
+const WRITES_MAX: usize = 16;
 
 impl Recorder {
     /// Its task ends when the last clone is dropped.
     pub fn start(client: Client, component: &str, host: &str) -> Self {
         let (sender, mut receiver) = mpsc::channel::<Note>(WAITING_MAX);
-        let mut writer = Writer {
-            client,
-            component: Arc::from(component),
-            host: Arc::from(host),
-            correlator: Correlator::default(),
-        };
+        let writer = Writer { client, component: Arc::from(component), host: Arc::from(host) };
         tokio::spawn(async move {
-            while let Some(note) = receiver.recv().await {
-                writer.write(note, Now::now()).await;
+            let mut correlator = Correlator::default();
+            let mut writes = FuturesUnordered::new();
+            loop {
+                tokio::select! {
+                    Some(()) = writes.next(), if !writes.is_empty() => {}
+                    note = receiver.recv(), if writes.len() < WRITES_MAX => {
+                        let Some(note) = note else { break };
+                        let now = Now::now();
+                        let verdict = correlator.judge(&note, now, || name(&note, now));
+                        writes.push(writer.write(note, verdict, now));
+                    }
+                }
             }
+            while writes.next().await.is_some() {}
         });
         Self { sender }
     }
@@ -52,41 +61,41 @@ impl Recorder {
 }
 
 impl Writer {
-    async fn write(&mut self, note: Note, now: Now) {
-        let (full, verdict) = self.correlator.judge(&note, now);
+    async fn write(&self, note: Note, verdict: Verdict, now: Now) {
         let result = match verdict {
             Verdict::Drop => return,
-            Verdict::Create { message } => self.create(full, &note, &message, 1, now).await,
+            Verdict::Create { name, message } => self.create(&name, &note, &message, 1, now).await,
             Verdict::Repeat { name, count, message } => {
                 let resource = Resource::of::<Event>();
-                let key = Key::new(namespace(&note), name);
+                let key = Key::new(namespace(&note), &name);
                 let patch = Patch::Merge(repeat(&note, &message, count, now));
                 match self.client.patch_value(&resource, &key, &patch, None).await {
                     Err(error) if error.is_not_found() => {
-                        self.create(full, &note, &message, count, now).await
+                        self.create(&name, &note, &message, count, now).await
                     }
                     Err(error) => Err(error),
                     Ok(_) => Ok(()),
                 }
             }
         };
-        if let Err(error) = result {
-            tracing::debug!(reason = %note.reason, error = %Chain(&error), "no event written");
+        match result {
+            Err(error) if !error.is_already_exists() && !error.is_namespace_terminating() => {
+                tracing::debug!(reason = %note.reason, error = %Chain(&error), "no event written");
+            }
+            _ => {}
         }
     }
     async fn create(
-        &mut self,
-        full: Full,
+        &self,
+        name: &str,
         note: &Note,
         message: &str,
         count: u32,
         now: Now,
     ) -> Result<(), client::Error> {
-        let name = format!("{}.{:x}", note.about.name.as_deref().unwrap_or_default(), unique(now));
-        let event = self.event(&name, note, message, count, now);
+        let event = self.event(name, note, message, count, now);
         let resource = Resource::of::<Event>();
         self.client.create_value(&resource, Some(namespace(note)), &event).await?;
-        self.correlator.wrote(full, name, count);
         Ok(())
     }
     fn event(&self, name: &str, note: &Note, message: &str, count: u32, now: Now) -> Value {
@@ -135,6 +144,11 @@ fn namespace(note: &Note) -> &str {
         None | Some("") => "default",
         Some(namespace) => namespace,
     }
+}
+
+/// After the object and the time.
+fn name(note: &Note, now: Now) -> String {
+    format!("{}.{:x}", note.about.name.as_deref().unwrap_or_default(), unique(now))
 }
 
 /// The time in nanoseconds, or the next number that was not given out yet.
