@@ -185,4 +185,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn writers_are_told_what_nothing_acts_on() {
+        let row = RESOURCES.iter().find(|row| row.info().plural == "networkpolicies").unwrap();
+        assert_eq!(
+            row.warnings(&json!({}), None),
+            [
+                "Kybern does not act on networking.k8s.io/v1 NetworkPolicy yet: the object is stored \
+              only"
+            ]
+        );
+        for row in RESOURCES.iter().filter(|row| !row.info().acted_on) {
+            assert!(!row.warnings(&json!({}), None).is_empty(), "{}", row.info().plural);
+        }
+    }
 }

@@ -16,7 +16,8 @@ static INFO: Info = Info::new(
 .categories(&["api-extensions"])
 .subresources(const { &[Subresource::STATUS] })
 .conditional_update()
-.with_generation();
+.with_generation()
+.stored_only();
 
 impl Resource for CustomResourceDefinitions {
     fn info(&self) -> &Info {

@@ -50,7 +50,7 @@ fn structural(schema: &At, level: Level, depth: usize, errors: &mut FieldErrors)
         if level == Level::Root {
             errors.push(additional.forbidden("must not be used at the root"));
         }
-        if member(schema, "properties").len() > 0 {
+        if !member(schema, "properties").is_empty() {
             let why = "additionalProperties and properties are mutual exclusive";
             errors.push(additional.forbidden(why));
         }

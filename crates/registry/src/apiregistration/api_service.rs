@@ -14,7 +14,8 @@ static INFO: Info = Info::new(
 )
 .categories(&["api-extensions"])
 .subresources(const { &[Subresource::STATUS] })
-.conditional_update();
+.conditional_update()
+.stored_only();
 
 impl Resource for ApiServices {
     fn info(&self) -> &Info {

@@ -15,7 +15,8 @@ static INFO: Info =
         .short(&["ds"])
         .categories(&["all"])
         .subresources(const { &[Subresource::STATUS] })
-        .with_generation();
+        .with_generation()
+        .stored_only();
 
 const PODS: [Column; 2] = template_columns!("spec.template.spec");
 

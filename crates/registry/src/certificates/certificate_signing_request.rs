@@ -15,7 +15,8 @@ static INFO: Info = Info::new(
     Scope::Cluster,
 )
 .short(&["csr"])
-.subresources(const { &[Subresource::new("approval", CHANGE, None), Subresource::STATUS] });
+.subresources(const { &[Subresource::new("approval", CHANGE, None), Subresource::STATUS] })
+.stored_only();
 
 const USAGES: &[&str] = &[
     "any",

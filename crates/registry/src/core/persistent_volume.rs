@@ -10,7 +10,8 @@ pub(crate) struct PersistentVolumes;
 static INFO: Info =
     Info::new(Gvk::fixed("", "v1", "PersistentVolume"), "persistentvolumes", Scope::Cluster)
         .short(&["pv"])
-        .subresources(const { &[Subresource::STATUS] });
+        .subresources(const { &[Subresource::STATUS] })
+        .stored_only();
 
 impl Resource for PersistentVolumes {
     fn info(&self) -> &Info {

@@ -15,7 +15,8 @@ static INFO: Info = Info::new(
     Scope::Namespaced,
 )
 .short(&["pvc"])
-.subresources(const { &[Subresource::STATUS] });
+.subresources(const { &[Subresource::STATUS] })
+.stored_only();
 
 impl Resource for PersistentVolumeClaims {
     fn info(&self) -> &Info {

@@ -65,7 +65,7 @@ fn validate_type(root: &At, errors: &mut FieldErrors) {
     let data = root.get("data");
     let mut need = |keys: &[&str]| {
         for key in keys {
-            if !data.has(key) {
+            if data.key(key).is_empty() && (!data.has(key) || *key == "ssh-privatekey") {
                 errors.push(FieldError::required(data.key(key).path, ""));
             }
         }
@@ -80,15 +80,11 @@ fn validate_type(root: &At, errors: &mut FieldErrors) {
         }
         "kubernetes.io/dockercfg" => json_key(&data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => json_key(&data, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if !data.has("username") && !data.has("password") {
-                need(&["username", "password"]);
-            }
+        "kubernetes.io/basic-auth" if !data.has("username") && !data.has("password") => {
+            need(&["username", "password"]);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.key("ssh-privatekey").text().is_empty() {
-                errors.push(FieldError::required(data.key("ssh-privatekey").path, ""));
-            }
+        "kubernetes.io/ssh-auth" if data.key("ssh-privatekey").is_empty() => {
+            need(&["ssh-privatekey"]);
         }
         "kubernetes.io/tls" => need(&["tls.crt", "tls.key"]),
         _ => {}

@@ -14,7 +14,8 @@ static INFO: Info = Info::new(
 .short(&["pdb"])
 .subresources(const { &[Subresource::STATUS] })
 .conditional_update()
-.with_generation();
+.with_generation()
+.stored_only();
 
 impl Resource for PodDisruptionBudgets {
     fn info(&self) -> &Info {

@@ -8,7 +8,8 @@ pub(crate) struct StorageClasses;
 
 static INFO: Info =
     Info::new(Gvk::fixed("storage.k8s.io", "v1", "StorageClass"), "storageclasses", Scope::Cluster)
-        .short(&["sc"]);
+        .short(&["sc"])
+        .stored_only();
 
 const MAX_PARAMETERS: usize = 512;
 const MAX_PARAMETER_BYTES: usize = 256 << 10;
