@@ -15,7 +15,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (2, &["schema", "merge", "reconcile", "store-embedded", "store-etcd", "toolbox", "streaming"]),
     (3, &["registry", "controllers", "placement", "podlife", "netplan", "client"]),
     (4, &["informer", "authn", "authz", "admission", "volume", "images", "runtime", "dns", "join"]),
-    (5, &["apiserver", "scheduler", "agent", "net", "nodeapi"]),
+    (5, &["apiserver", "scheduler", "agent", "net", "nodeapi", "garbage"]),
     (6, &["cli"]),
     (7, &["kybern", "e2e", "bench", "xtask"]),
 ];

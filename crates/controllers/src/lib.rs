@@ -6,6 +6,7 @@ mod conditions;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+pub mod garbage;
 mod hash;
 pub mod pods;
 mod replica_set;
