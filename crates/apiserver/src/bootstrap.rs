@@ -81,7 +81,7 @@ async fn ensure(server: &Server, object: Value) -> Result<(), ApiError> {
     if stored(&context).is_some() {
         return Ok(());
     }
-    match create::insert(&mut context, object, None).await {
+    match create::insert(&mut context, object, false).await {
         Err(error) if error.reason != "AlreadyExists" => Err(error),
         _ => Ok(()),
     }

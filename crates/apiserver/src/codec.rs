@@ -63,6 +63,15 @@ pub(crate) fn decode(
             typed(&mut value, gvk)?;
             Ok((value, warnings))
         }
+        "application/yaml" => {
+            let ty = graph.type_of(gvk).ok_or_else(|| refuse("it has no schema".to_owned()))?;
+            let decoded =
+                schema::decode_yaml(bytes, ty).map_err(|error| refuse(error.to_string()))?;
+            let warnings = strictness(decoded.strict, validation)?;
+            let mut value = decoded.value;
+            typed(&mut value, gvk)?;
+            Ok((value, warnings))
+        }
         "application/vnd.kubernetes.protobuf" => {
             let (found, mut value) =
                 schema::decode_proto(graph, bytes).map_err(|error| refuse(error.to_string()))?;
@@ -100,6 +109,61 @@ pub(crate) fn recheck(
     let mut value = decoded.value;
     typed(&mut value, gvk)?;
     Ok((value, warnings))
+}
+
+pub(crate) fn type_of(gvk: &Gvk) -> Option<schema::TypeRef<'static>> {
+    schema::builtin().type_of(gvk)
+}
+
+/// An applied configuration: as it is, less what the kind does not have.
+pub(crate) fn known_fields(
+    config: &Value,
+    gvk: &Gvk,
+    validation: FieldValidation,
+) -> Result<Value, ApiError> {
+    let Some(ty) = type_of(gvk) else { return Ok(config.clone()) };
+    let decoded = schema::decode_value(config, ty).map_err(|error| {
+        ApiError::bad_request(format!("failed to create typed patch object: {error}"))
+    })?;
+    if validation == FieldValidation::Strict && !decoded.strict.is_empty() {
+        return Err(ApiError::bad_request(schema::strict_error(&decoded.strict)));
+    }
+    if decoded.strict.is_empty() {
+        return Ok(config.clone());
+    }
+    let mut kept = config.clone();
+    retain_known(&mut kept, &decoded.value);
+    Ok(kept)
+}
+
+/// Drops fields that decoding has dropped.
+fn retain_known(config: &mut Value, known: &Value) {
+    match (config, known) {
+        (Value::Object(config), Value::Object(known)) => {
+            config.retain(|key, value| known.contains_key(key) || is_zero(value));
+            for (key, value) in config {
+                if let Some(known) = known.get(key) {
+                    retain_known(value, known);
+                }
+            }
+        }
+        (Value::Array(config), Value::Array(known)) if config.len() == known.len() => {
+            config.iter_mut().zip(known).for_each(|(config, known)| retain_known(config, known));
+        }
+        _ => {}
+    }
+}
+
+/// What decoding may leave out without its being unknown.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+    }
 }
 
 fn strictness(strict: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, ApiError> {

@@ -206,14 +206,26 @@ fn aggregated_row(row: &Row) -> Value {
 
 /// An answer that the client may have already.
 pub(crate) fn tagged(request: &Request<Body>, media: &str, bytes: bytes::Bytes) -> Response<Body> {
-    let tag: String = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
-    let tag = format!("\"{tag}\"");
+    let tag = tag_of(&bytes);
+    if has_tag(request, &tag) { not_modified(&tag) } else { with_tag(&tag, media, bytes) }
+}
+
+pub(crate) fn tag_of(bytes: &[u8]) -> String {
+    Sha512::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+pub(crate) fn has_tag(request: &Request<Body>, tag: &str) -> bool {
     let have = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let same = have.is_some_and(|have| have.split(',').any(|one| one.trim() == tag));
-    let builder = Response::builder().header(header::ETAG, tag).header(header::VARY, "Accept");
-    if same {
-        let builder = builder.status(StatusCode::NOT_MODIFIED);
-        return reply::finish(builder, media, body::empty());
-    }
-    reply::finish(builder, media, body::full(bytes))
+    have.is_some_and(|have| have.split(',').any(|one| one.trim().trim_matches('"') == tag))
+}
+
+pub(crate) fn not_modified(tag: &str) -> Response<Body> {
+    let builder = Response::builder().status(StatusCode::NOT_MODIFIED);
+    let builder = builder.header(header::ETAG, format!("\"{tag}\""));
+    reply::finish(builder, "application/json", body::empty())
+}
+
+pub(crate) fn with_tag(tag: &str, media: &str, bytes: bytes::Bytes) -> Response<Body> {
+    let builder = Response::builder().header(header::ETAG, format!("\"{tag}\""));
+    reply::finish(builder.header(header::VARY, "Accept"), media, body::full(bytes))
 }

@@ -57,7 +57,10 @@ pub(crate) async fn answer(
                 }),
             ))
         }
-        ["openapi", rest @ ..] => openapi::answer(server, &request, rest),
+        ["openapi", rest @ ..] => {
+            let wish = openapi::wish(server, &request, rest)?;
+            openapi::answer(wish).await
+        }
         ["api" | "apis", ..] => discovery::answer(server, &request, &parts),
         _ => Err(ApiError::no_such_path()),
     }

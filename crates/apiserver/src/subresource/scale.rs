@@ -29,7 +29,9 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
         context.server.caches.catch_up().await?;
         let old = current(context)?;
         let (new, warnings) = match &patch {
-            Some(patch) => codec::recheck(&patch.apply(context, &old)?, &SCALE, validation)?,
+            Some(patch) => {
+                codec::recheck(&patch.apply(context, &SCALE, &old)?, &SCALE, validation)?
+            }
             None => codec::decode(bytes, &context.content_type, &SCALE, validation)?,
         };
         context.warnings = warnings;

@@ -25,7 +25,7 @@ pub(crate) async fn create(
     let gvk = context.row.info().gvk.clone();
     let (value, warnings) = codec::decode(bytes, &context.content_type, &gvk, validation)?;
     context.warnings.extend(warnings);
-    let json = insert(context, value, None).await?;
+    let json = insert(context, value, false).await?;
     object::respond(context, StatusCode::CREATED, json)
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn create(
 pub(crate) async fn insert(
     context: &mut Context,
     value: Value,
-    applied: Option<&Value>,
+    applied: bool,
 ) -> Result<Bytes, ApiError> {
     let dry_run = context.dry_run()?;
     context.server.caches.own_writes().await?;
@@ -83,7 +83,7 @@ fn place(context: &Context, value: &mut Value) -> Result<(), ApiError> {
 async fn insert_named(
     context: &mut Context,
     mut value: Value,
-    applied: Option<&Value>,
+    applied: bool,
     dry_run: bool,
 ) -> Result<Bytes, ApiError> {
     let row = context.row.clone();
@@ -104,7 +104,7 @@ async fn insert_named(
     }
     row.prepare_create(&mut value);
     subresource::fill_new(&mut value, &row);
-    Ownership::of(context).created(&mut value, applied);
+    Ownership::of(context).created(&mut value, codec::type_of(&info.gvk), applied);
     let mut errors = validate_meta(
         &value["metadata"],
         info.namespaced(),

@@ -33,7 +33,9 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     let validation = FieldValidation::parse(context.query.get("fieldValidation"))?;
     let source = if context.info.verb == "patch" {
         let ty = &context.row.info().gvk;
-        Source::Patch(Patch::parse(&context.content_type, bytes, ty)?, validation)
+        let patch = Patch::parse(&context.content_type, bytes, ty)?;
+        patch.check(context)?;
+        Source::Patch(patch, validation)
     } else {
         let gvk = context.row.info().gvk.clone();
         let (value, warnings) = codec::decode(bytes, &context.content_type, &gvk, validation)?;
@@ -117,18 +119,18 @@ async fn make(context: &mut Context, source: &Source) -> Result<(StatusCode, Byt
         return Err(context.not_found());
     }
     let (mut value, applied) = match source {
-        Source::Put(value) if context.row.info().create_on_update => (value.clone(), None),
+        Source::Put(value) if context.row.info().create_on_update => (value.clone(), false),
         Source::Patch(patch, validation) if patch.is_apply() => {
             let made = patch.create(context)?;
             let gvk = context.row.info().gvk.clone();
             let (value, warnings) = codec::recheck(&made, &gvk, *validation)?;
             context.warnings.extend(warnings);
-            (value, patch.applied().cloned())
+            (value, true)
         }
         _ => return Err(context.not_found()),
     };
     same_name(context, &mut value)?;
-    Ok((StatusCode::CREATED, create::insert(context, value, applied.as_ref()).await?))
+    Ok((StatusCode::CREATED, create::insert(context, value, applied).await?))
 }
 
 enum Attempt {
@@ -151,7 +153,7 @@ async fn attempt(
         Source::Put(value) => value.clone(),
         Source::Made(make) => make(&old.value)?,
         Source::Patch(patch, validation) => {
-            let patched = patch.apply(context, &old.value)?;
+            let patched = patch.apply(context, &row.info().gvk, &old.value)?;
             let gvk = row.info().gvk.clone();
             let (value, warnings) = codec::recheck(&patched, &gvk, *validation)?;
             context.warnings.extend(warnings);
@@ -328,6 +330,7 @@ fn prepare(
         Source::Patch(patch, _) => Some(patch),
         _ => None,
     };
-    Ownership::of(context).updated(new, old, patch);
+    let ty = codec::type_of(&row.info().gvk);
+    Ownership::of(context).updated(new, old, ty, patch);
     Ok(())
 }
