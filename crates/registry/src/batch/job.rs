@@ -24,13 +24,7 @@ impl Resource for Jobs {
         if map_mut(object, "spec").is_none() {
             return;
         }
-        let labels = object["spec"]["template"]["metadata"]["labels"].clone();
-        if !labels.is_null()
-            && is_empty(&object["metadata"]["labels"])
-            && let Some(meta) = sub(object, "metadata")
-        {
-            set(meta, "labels", labels);
-        }
+        labels_of_template(object);
         if let Some(spec) = sub(object, "spec") {
             job_spec(spec);
         }
@@ -38,6 +32,7 @@ impl Resource for Jobs {
     fn prepare_create(&self, new: &mut Value) {
         set(new, "status", json!({}));
         generate_selector(new);
+        labels_of_template(new);
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "status");
@@ -76,6 +71,17 @@ impl Resource for Jobs {
             .wide()
             .cell(|o, _| selector_or_none(o, "spec.selector").into()),
     ];
+}
+
+/// A job without labels has those of its pods.
+fn labels_of_template(job: &mut Value) {
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    if !labels.is_null()
+        && is_empty(&job["metadata"]["labels"])
+        && let Some(meta) = sub(job, "metadata")
+    {
+        set(meta, "labels", labels);
+    }
 }
 
 /// Of a job's spec; a cron job's template gets only the pod's part.
