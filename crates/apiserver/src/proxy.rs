@@ -28,6 +28,10 @@ pub(crate) async fn run(
         return Err(verbs::not_allowed());
     }
     context.server.caches.catch_up().await?;
+    if sub == "log" && target::has_no_log(&context)? {
+        return Ok(crate::reply::text(StatusCode::OK, ""));
+    }
+    may_create(&context)?;
     let target = target::find(&context, &request)?;
     if sub != "log" {
         let world = World {
@@ -69,6 +73,23 @@ pub(crate) async fn run(
     *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switched.headers_mut() = parts.headers;
     Ok(switched)
+}
+
+/// Running something in a pod takes the right to create, whichever method the client uses for it.
+fn may_create(context: &Context) -> Result<(), ApiError> {
+    let info = &context.info;
+    let streams = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
+    if !streams || info.verb == "create" {
+        return Ok(());
+    }
+    let mut wanted = info.attributes(&context.query);
+    wanted.verb = "create".to_owned();
+    let decision = context.server.authorizer.authorize(&context.user, &wanted);
+    if decision.allowed() {
+        return Ok(());
+    }
+    let why = authz::refusal(&context.user, &wanted, decision.reason());
+    Err(ApiError::forbidden(&info.group, &info.resource, &info.name, why))
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {

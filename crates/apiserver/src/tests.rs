@@ -13,6 +13,7 @@ mod patches;
 mod pods;
 mod reads;
 mod services;
+mod wire;
 mod writes;
 
 pub(crate) struct Lab {

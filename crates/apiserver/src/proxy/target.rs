@@ -53,13 +53,7 @@ fn stream(context: &Context, sub: &str, query: &str) -> Result<Target, ApiError>
     let pod = caches.get("", "pods", namespace, name).ok_or_else(|| context.not_found())?;
     let at = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if at.is_empty() {
-        return Err(match sub {
-            "log" => ApiError::bad_request(format!(
-                "container {:?} in pod {name:?} is waiting to start: the pod has no node yet",
-                container(context, &pod)?
-            )),
-            _ => ApiError::bad_request(format!("pod {name} does not have a host assigned")),
-        });
+        return Err(ApiError::bad_request(format!("pod {name} does not have a host assigned")));
     }
     let (place, query) = match sub {
         "exec" | "attach" => {
@@ -123,6 +117,15 @@ fn container(context: &Context, pod: &Value) -> Result<String, ApiError> {
             )))
         }
     }
+}
+
+/// A pod without a node has no log yet: its log is empty.
+pub(crate) fn has_no_log(context: &Context) -> Result<bool, ApiError> {
+    let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
+    let pod = context.server.caches.get("", "pods", namespace, name);
+    let pod = pod.ok_or_else(|| context.not_found())?;
+    container(context, &pod)?;
+    Ok(pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty())
 }
 
 fn node(context: &Context, name: &str, path: String) -> Result<Target, ApiError> {

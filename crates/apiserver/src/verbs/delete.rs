@@ -8,12 +8,15 @@ use crate::{clock, meta};
 use admission::{Operation, World};
 use api::{ApiError, Gvk, Value};
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
 use http::{Response, StatusCode};
 use registry::Deletion;
 use serde_json::json;
 use store::{Expect, Revision};
 
 const ATTEMPTS: usize = 64;
+/// Objects of a collection that are deleted at a time.
+const AT_ONCE: usize = 64;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -81,12 +84,21 @@ pub(crate) async fn delete_collection(
 ) -> Result<Response<Body>, ApiError> {
     let (options, dry_run) = options(context, bytes)?;
     let listing = list::page(context).await?;
-    for item in &listing.items {
-        let mut one = context.at(item.namespace(), item.name());
-        one.info.verb = "delete";
-        match remove(&one, item.name(), &options, dry_run).await {
-            Err(error) if error.reason != "NotFound" => return Err(error),
-            _ => {}
+    // Writers share the store's fsync: together they are done much sooner than one by one.
+    for some in listing.items.chunks(AT_ONCE) {
+        let removals = some.iter().map(|item| {
+            let mut one = context.at(item.namespace(), item.name());
+            one.info.verb = "delete";
+            let (options, name) = (&options, item.name().to_owned());
+            let removal: BoxFuture<'_, _> =
+                Box::pin(async move { remove(&one, &name, options, dry_run).await });
+            removal
+        });
+        for result in join_all(removals.collect::<Vec<_>>()).await {
+            match result {
+                Err(error) if error.reason != "NotFound" => return Err(error),
+                _ => {}
+            }
         }
     }
     let items: Vec<Value> =
