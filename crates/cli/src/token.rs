@@ -34,7 +34,7 @@ impl Token {
         let cluster = cluster::load(&dir)?
             .with_context(|| format!("no cluster in {}: start one first", dir.root().display()))?;
         let access = server::Access::load(&dir)?;
-        let token = access.join_token(&dir, Duration::from_secs(ttl_hours * 3600))?;
+        let token = access.join_token(Duration::from_secs(ttl_hours * 3600))?;
         let url = cluster.advertise_url()?;
         show(output, &json!({"token": token, "server": url}), || {
             format!("kybern agent --server {url} --token {token}\n")

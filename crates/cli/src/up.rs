@@ -150,7 +150,7 @@ impl Up {
             1 => "starting the node".to_owned(),
             n => format!("starting {n} nodes"),
         });
-        let token = access.node_token(dir)?;
+        let token = access.node_token()?;
         let nodes = std::thread::scope(|scope| {
             let tasks: Vec<_> = (0..cluster.nodes.len())
                 .map(|index| scope.spawn({ let token = &token; move || start_node(dir, cluster, index, token) }))
@@ -284,7 +284,6 @@ fn start_node(dir: &DataDir, cluster: &Cluster, index: usize, token: &str) -> Re
     push("--server", cluster.advertise_url()?);
     push("--token", token.to_owned());
     push("--node-name", name.clone());
-    push("--cluster-id", cluster.id.clone());
     if cluster.nodes.len() > 1 {
         let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
         let ns = net::hostlab::create_node_ns(&cluster.id, dir.root(), name, index as u32, subnet)

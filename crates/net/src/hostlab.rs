@@ -33,6 +33,15 @@ pub struct NodeNs {
     pub host_ip: Ipv4Addr,
 }
 
+/// Makes (or finds) the bridge `kybn<id>` and gives the host the first address of `subnet` on it: an
+/// address of the machine that every pod and node of the cluster can reach.
+pub fn ensure_host(cluster_id: &str, subnet: Ipv4Net) -> Result<Ipv4Addr> {
+    names::check_id(cluster_id)?;
+    let host_ip = Ipv4Addr::from(u32::from(subnet.network()) + 1);
+    ensure_bridge(&mut Rtnl::open()?, cluster_id, host_ip, subnet)?;
+    Ok(host_ip)
+}
+
 /// Makes (or finds) node `index` (0, 1, ...) of the cluster: the host gets the first address of
 /// `subnet` on bridge `kybn<id>`, the node the (index + 2)th.
 pub fn create_node_ns(
