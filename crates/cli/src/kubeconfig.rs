@@ -104,7 +104,7 @@ fn read(path: &Path) -> Result<Option<Value>> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let value = schema::yaml_to_value(&text)
+    let (value, _) = schema::yaml_to_json(&text)
         .with_context(|| format!("{} is not valid YAML; mend or move it", path.display()))?;
     if !value.is_object() {
         bail!("{} is not a kubeconfig; mend or move it", path.display());

@@ -1,8 +1,8 @@
 //! The `kybern` command line: one file per command, one line in [`Command`].
-mod agent;
+
 mod cluster;
 mod down;
-mod image;
+
 mod join;
 mod kubeconfig;
 mod logging;
@@ -23,12 +23,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What upstream release the API and the node behave as.
-pub(crate) const KUBERNETES_VERSION: &str = "v1.37.2";
+/// Our version, and what upstream release the API and the node behave as.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.37.2)");
 
 /// A complete Kubernetes in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "kybern", version = version(), propagate_version = true)]
+#[command(name = "kybern", version = VERSION, propagate_version = true)]
 #[command(after_help = "Examples:
   kybern up                      start a cluster on this machine
   kubectl get nodes              use it
@@ -37,10 +37,6 @@ pub(crate) const KUBERNETES_VERSION: &str = "v1.37.2";
 struct Cli {
     #[command(subcommand)]
     command: Command,
-}
-
-fn version() -> String {
-    format!("{} (Kubernetes {KUBERNETES_VERSION})", env!("CARGO_PKG_VERSION"))
 }
 
 /// Every command takes `--data-dir`, so that several clusters live beside each other.
@@ -70,12 +66,8 @@ enum Command {
     Logs(logs::Logs),
     /// Print the administrator's kubeconfig
     Kubeconfig(kubeconfig_command::Kubeconfig),
-    /// Bring, list, build and remove container images
-    Image(image::Image),
     /// Make a token with which another machine joins
     Token(token::Token),
-    /// Run a node that joins a cluster
-    Agent(agent::Agent),
     /// Run the control plane (the API server, the controllers and the scheduler)
     Server(server::Server),
     /// Print completions for a shell
@@ -152,13 +144,7 @@ fn inner_programs(args: &[OsString]) -> Option<ExitCode> {
     let rest: Vec<String> =
         args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let code = match (name, rest.first().map(String::as_str)) {
-        ("kybern", Some("toolbox")) => toolbox::main(&rest),
         ("kybern", Some("shim")) | ("exe", Some("shim")) => runtime::shim::main(&rest[1..]),
-        (name, _) if toolbox::is_applet(name) => {
-            let mut all = rest;
-            all.insert(0, name.to_owned());
-            toolbox::main(&all)
-        }
         _ => return None,
     };
     Some(ExitCode::from(code.clamp(0, 255) as u8))
@@ -171,9 +157,7 @@ fn run(command: Command) -> Result<()> {
         Command::Status(command) => command.run(),
         Command::Logs(command) => command.run(),
         Command::Kubeconfig(command) => command.run(),
-        Command::Image(command) => command.run(),
         Command::Token(command) => command.run(),
-        Command::Agent(command) => command.run(),
         Command::Server(command) => command.run(),
         Command::Completion(command) => {
             command.run();

@@ -41,7 +41,7 @@ impl Logs {
             files.push((name, path, file));
         }
         let headed = files.len() > 1;
-        let mut copy = |files: &mut Vec<(String, std::path::PathBuf, std::fs::File)>| {
+        let copy = |files: &mut Vec<(String, std::path::PathBuf, std::fs::File)>| {
             for (name, _, file) in files {
                 let mut text = Vec::new();
                 if file.read_to_end(&mut text).is_ok() && !text.is_empty() {

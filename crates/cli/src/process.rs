@@ -211,7 +211,7 @@ impl PidFd {
 }
 
 fn sys_pidfd(pid: i32) -> Option<std::os::fd::OwnedFd> {
-    sys::pidfd_open(pid).ok()
+    sys::process::pidfd_open(pid).ok()
 }
 
 /// Memory of a process that is its own share, in bytes (PSS).

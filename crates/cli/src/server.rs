@@ -4,7 +4,7 @@ use crate::join::JoinToken;
 use crate::paths::DataDir;
 use crate::process::{self, Report};
 use crate::{Folder, kubeconfig, logging};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use api::{User, Value};
@@ -64,7 +64,7 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
         .with_context(|| format!("{} is no address range", cluster.service_cidr))?;
     let tls = serving(&cluster, &pki, config.service_cidr.nth(1))?;
     certificate_of_admin(&pki)?;
-    let server = apiserver::Server::new(config, apiserver::Table::builtin())
+    let server = apiserver::Server::new(config, apiserver::Table::built_in())
         .await
         .context("cannot start the API server")?;
     let tasks: Vec<_> = listeners
@@ -140,7 +140,12 @@ async fn open_store(dir: &DataDir, datastore: &str) -> Result<Arc<dyn Store>> {
             let options = store_embedded::Options::default();
             Arc::new(store_embedded::Embedded::open(&dir.store(), options)?)
         }
-        other => bail!("datastore {other} is not supported by this build"),
+        etcd => {
+            let tls = store_etcd::Tls::default();
+            let config = store_etcd::Config::parse(etcd, &tls)
+                .with_context(|| format!("--datastore {etcd}"))?;
+            Arc::new(store_etcd::Etcd::connect(&config).await?)
+        }
     })
 }
 
