@@ -52,7 +52,9 @@ impl JoinToken {
                 return Ok(pem(&certificate));
             }
         }
-        bail!("the server at {server} is not the cluster that the token is for (its authority differs)")
+        bail!(
+            "the server at {server} is not the cluster that the token is for (its authority differs)"
+        )
     }
 }
 
@@ -76,16 +78,21 @@ pub(crate) fn der_of(pem: &str) -> Result<Vec<u8>> {
 fn pem(der: &[u8]) -> String {
     use base64::Engine;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).unwrap_or_default())
+        .collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// The certificates that the server shows.
 fn handshake(address: &str, host: &str) -> Result<Vec<Vec<u8>>> {
     use std::net::ToSocketAddrs;
-    let cannot = || format!("cannot reach the server at {address}: is it up, and is the port open?");
-    let target = address.to_socket_addrs().ok().and_then(|mut all| all.next()).with_context(cannot)?;
+    let cannot =
+        || format!("cannot reach the server at {address}: is it up, and is the port open?");
+    let target =
+        address.to_socket_addrs().ok().and_then(|mut all| all.next()).with_context(cannot)?;
     let mut stream = TcpStream::connect_timeout(&target, CONNECT_TIMEOUT).with_context(cannot)?;
     stream.set_read_timeout(Some(CONNECT_TIMEOUT)).with_context(cannot)?;
     stream.set_write_timeout(Some(CONNECT_TIMEOUT)).with_context(cannot)?;
@@ -96,8 +103,8 @@ fn handshake(address: &str, host: &str) -> Result<Vec<Vec<u8>>> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ShowsItself(provider)))
         .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned())
-        .with_context(|| format!("{host} is no host name"))?;
+    let name =
+        ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no host name"))?;
     let mut session =
         rustls::ClientConnection::new(Arc::new(config), name).context("TLS is not usable")?;
     while session.is_handshaking() {

@@ -90,7 +90,10 @@ mod kubeconfig_command {
         pub(crate) fn run(self) -> Result<()> {
             let path = self.folder.open()?.admin_kubeconfig();
             let text = std::fs::read_to_string(&path).with_context(|| {
-                format!("cannot read {}: is there a cluster? `kybern up` starts one", path.display())
+                format!(
+                    "cannot read {}: is there a cluster? `kybern up` starts one",
+                    path.display()
+                )
             })?;
             output::print(&text);
             Ok(())

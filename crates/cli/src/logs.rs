@@ -10,7 +10,9 @@ use std::io::{Read, Seek, SeekFrom};
 const TAIL_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kybern logs\n  kybern logs -f server\n  kybern logs agent-kybern")]
+#[command(
+    after_help = "Examples:\n  kybern logs\n  kybern logs -f server\n  kybern logs agent-kybern"
+)]
 pub(crate) struct Logs {
     #[command(flatten)]
     folder: Folder,

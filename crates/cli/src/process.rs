@@ -231,7 +231,9 @@ pub(crate) fn uptime_seconds(process: Running) -> Option<u64> {
 }
 
 /// Only one command at a time changes what runs in a data folder.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] nix::fcntl::Flock<std::fs::File>);
+pub(crate) struct Lock(
+    #[expect(dead_code, reason = "held for its drop")] nix::fcntl::Flock<std::fs::File>,
+);
 
 pub(crate) fn lock(path: &Path) -> Result<Lock> {
     let file = std::fs::OpenOptions::new()
@@ -240,7 +242,7 @@ pub(crate) fn lock(path: &Path) -> Result<Lock> {
         .write(true)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
-        .map(Lock)
-        .map_err(|_| anyhow::anyhow!("another kybern command is at work in this data folder: wait for it"))
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map(Lock).map_err(
+        |_| anyhow::anyhow!("another kybern command is at work in this data folder: wait for it"),
+    )
 }

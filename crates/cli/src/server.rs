@@ -50,8 +50,9 @@ impl Server {
 
 async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()> {
     let dir = folder.open()?;
-    let cluster = cluster::load(&dir)?
-        .with_context(|| format!("no cluster in {}: `kybern up` makes one", dir.root().display()))?;
+    let cluster = cluster::load(&dir)?.with_context(|| {
+        format!("no cluster in {}: `kybern up` makes one", dir.root().display())
+    })?;
     let pki = Arc::new(Pki::load_or_create(&dir.pki()).context("cannot load the keys")?);
     let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
     net::hostlab::ensure_host(&cluster.id, subnet).context("cannot make the node network")?;
@@ -149,21 +150,17 @@ async fn open_store(dir: &DataDir, datastore: &str) -> Result<Arc<dyn Store>> {
     })
 }
 
-fn serving(
-    cluster: &Cluster,
-    pki: &Pki,
-    service_ip: IpAddr,
-) -> Result<rustls::ServerConfig> {
+fn serving(cluster: &Cluster, pki: &Pki, service_ip: IpAddr) -> Result<rustls::ServerConfig> {
     let names = [
-        "kubernetes", "kubernetes.default", "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local", "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
     ];
     let listen: SocketAddr = cluster.listen.parse().context("the listen address")?;
-    let mut addresses = vec![
-        IpAddr::V4(Ipv4Addr::LOCALHOST),
-        service_ip,
-        IpAddr::V4(cluster.advertise_ip()?),
-    ];
+    let mut addresses =
+        vec![IpAddr::V4(Ipv4Addr::LOCALHOST), service_ip, IpAddr::V4(cluster.advertise_ip()?)];
     if !listen.ip().is_unspecified() && !addresses.contains(&listen.ip()) {
         addresses.push(listen.ip());
     }

@@ -107,7 +107,8 @@ impl Up {
             cluster.listen = listen.to_string();
         }
         if let Some(datastore) = &self.datastore {
-            let kind = |text: &str| matches!(text, "embedded" | "memory") || text.starts_with("etcd://");
+            let kind =
+                |text: &str| matches!(text, "embedded" | "memory") || text.starts_with("etcd://");
             ensure!(
                 kind(datastore),
                 "--datastore {datastore}: give `embedded`, `memory` or `etcd://HOST:PORT`"
@@ -140,7 +141,8 @@ impl Up {
         let mut say = |text: &str| progress.line(text);
         progress.line("starting the control plane");
         let data_dir = dir.root().to_string_lossy().into_owned();
-        let args = ["server".to_owned(), "--data-dir".to_owned(), data_dir, "--background".to_owned()];
+        let args =
+            ["server".to_owned(), "--data-dir".to_owned(), data_dir, "--background".to_owned()];
         let server = process::start(dir, "server", &args, SERVER_PATIENCE, &mut say)?;
         started.0.push(server);
         let access = crate::server::Access::load(dir)?;
@@ -153,7 +155,12 @@ impl Up {
         let token = access.node_token()?;
         let nodes = std::thread::scope(|scope| {
             let tasks: Vec<_> = (0..cluster.nodes.len())
-                .map(|index| scope.spawn({ let token = &token; move || start_node(dir, cluster, index, token) }))
+                .map(|index| {
+                    scope.spawn({
+                        let token = &token;
+                        move || start_node(dir, cluster, index, token)
+                    })
+                })
                 .collect();
             tasks.into_iter().map(|task| task.join()).collect::<Vec<_>>()
         });
