@@ -1,5 +1,6 @@
 //! Conditions of different kinds of object, handled alike.
 use api::k8s::api::apps::v1::{DeploymentCondition, ReplicaSetCondition};
+use api::k8s::api::certificates::v1::CertificateSigningRequestCondition;
 use api::k8s::api::core::v1::{NamespaceCondition, NodeCondition, ReplicationControllerCondition};
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::Now;
@@ -10,7 +11,6 @@ pub(crate) trait Condition: Sized {
     fn kind(&self) -> &str;
     fn status(&self) -> &str;
     fn reason(&self) -> &str;
-    fn message(&self) -> &str;
     fn since(&mut self) -> &mut Option<Time>;
 }
 
@@ -37,9 +37,6 @@ macro_rules! condition {
             fn reason(&self) -> &str {
                 self.reason.as_deref().unwrap_or_default()
             }
-            fn message(&self) -> &str {
-                self.message.as_deref().unwrap_or_default()
-            }
             fn since(&mut self) -> &mut Option<Time> {
                 &mut self.last_transition_time
             }
@@ -55,6 +52,12 @@ condition!(DeploymentCondition, Some, optional, last_update_time);
 condition!(ReplicaSetCondition, Some, optional);
 condition!(ReplicationControllerCondition, std::convert::identity, String::as_str);
 condition!(NamespaceCondition, std::convert::identity, String::as_str);
+condition!(
+    CertificateSigningRequestCondition,
+    std::convert::identity,
+    String::as_str,
+    last_update_time
+);
 condition!(NodeCondition, std::convert::identity, String::as_str, last_heartbeat_time);
 
 pub(crate) fn find<'a, C: Condition>(conditions: &'a Option<Vec<C>>, kind: &str) -> Option<&'a C> {

@@ -3,11 +3,14 @@
 //! A controller cannot do I/O because it has nothing to do it with. Each is tested for two things
 //! besides what it does: a settled world plans nothing, and a crash after any effect is made good.
 mod conditions;
+mod csr;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 pub mod garbage;
 mod hash;
+mod namespace;
+mod node_ipam;
 pub mod pods;
 mod replica_set;
 mod root_ca;
@@ -35,6 +38,11 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(deployment::Deployments),
     |_| Arc::new(endpoint_slice::EndpointSlices),
     |_| Arc::new(endpoints::EndpointsObjects),
+    |_| Arc::new(namespace::Namespaces),
+    |_| Arc::new(csr::Approving),
+    |_| Arc::new(csr::Signing),
+    |_| Arc::new(csr::Cleaning),
+    |settings| Arc::new(node_ipam::NodeIpam::new(&settings.pod_cidrs, settings.node_prefix)),
     |_| Arc::new(service_account::ServiceAccounts),
     |settings| Arc::new(root_ca::RootCa::new(&settings.ca_pem)),
 ];

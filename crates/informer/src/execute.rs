@@ -1,6 +1,6 @@
 //! The one place that writes: carries a plan's effects out.
-use crate::Recorder;
 use crate::reflector::Chain;
+use crate::{Recorder, namespace};
 use api::{Key, Revision, Value};
 use client::{Client, DeleteParams, Error, Patch, Resource, revision_of};
 use futures_util::future::join_all;
@@ -87,6 +87,19 @@ impl Executor {
     }
     async fn one(&self, effect: Effect) -> Done {
         let verb = effect.verb();
+        let effect = match effect {
+            Effect::IfAllowed { review, then } => match self.is_allowed(&review).await {
+                Ok(true) => *then,
+                Ok(false) => {
+                    let message = "the access review did not allow it".to_owned();
+                    return Done::Failed(Failure { verb, message });
+                }
+                Err(error) => {
+                    return Done::Failed(Failure { verb, message: Chain(&error).to_string() });
+                }
+            },
+            other => other,
+        };
         let Some(target) = effect.target() else {
             if let Effect::Event(note) = effect {
                 self.recorder.record(*note);
@@ -118,7 +131,11 @@ impl Executor {
                 return self.delete(target, resource, key, uid, grace_seconds, notes).await;
             }
             Effect::Sign(request) => (request.key.name.clone(), None, self.sign(&request).await),
-            Effect::Event(_) => return Done::Nothing,
+            Effect::EmptyNamespace { key, uid } => {
+                let result = namespace::empty(&self.client, &key.name, &uid).await;
+                (key.name, None, result)
+            }
+            Effect::Event(_) | Effect::IfAllowed { .. } => return Done::Nothing,
         };
         match result {
             Ok(object) => {
@@ -151,6 +168,14 @@ impl Executor {
             }
             Err(error) => self.refused("delete", target, &key.name, notes.as_deref(), &error),
         }
+    }
+    async fn is_allowed(&self, review: &Value) -> Result<bool, Error> {
+        let reviews = Resource::fixed("authorization.k8s.io", "v1", "subjectaccessreviews");
+        let object = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": review,
+        });
+        let answer = self.client.create_value(&reviews, None, &object).await?;
+        Ok(answer["status"]["allowed"] == true)
     }
     async fn sign(&self, request: &SignRequest) -> Result<Value, Error> {
         use api::k8s::api::certificates::v1::CertificateSigningRequest as Csr;

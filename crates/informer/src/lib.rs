@@ -7,10 +7,12 @@ mod caches;
 mod correlate;
 mod execute;
 mod gate;
+mod namespace;
 mod queue;
 mod recorder;
 mod reflector;
 mod shell;
+mod signer;
 
 pub use backoff::Backoff;
 pub use caches::{Caches, Change};
@@ -18,6 +20,7 @@ pub use queue::Queue;
 pub use recorder::Recorder;
 pub use reflector::{Reflector, Step};
 pub use shell::{Manager, Running};
+pub use signer::ClusterSigner;
 
 #[cfg(test)]
 mod tests;

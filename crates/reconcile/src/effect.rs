@@ -45,6 +45,18 @@ pub enum Effect {
     Event(Box<Note>),
     /// Signs a certificate request and puts the certificate into its status.
     Sign(Box<SignRequest>),
+    /// Carried out only if the server says that `review` (the `spec` of a `SubjectAccessReview`)
+    /// is allowed.
+    IfAllowed {
+        review: Value,
+        then: Box<Effect>,
+    },
+    /// Deletes whatever is left in a namespace that is being deleted, and lets it go when nothing
+    /// is. Fails while something is left.
+    EmptyNamespace {
+        key: Key,
+        uid: String,
+    },
 }
 
 /// A certificate signing request that has been approved.
@@ -181,6 +193,8 @@ impl Effect {
             Self::Sign(_) => {
                 Some(Target::of::<api::k8s::api::certificates::v1::CertificateSigningRequest>())
             }
+            Self::IfAllowed { then, .. } => then.target(),
+            Self::EmptyNamespace { .. } => Some(Target::of::<api::k8s::api::core::v1::Namespace>()),
             Self::Event(_) => None,
         }
     }
@@ -192,6 +206,8 @@ impl Effect {
             Self::PostSub { .. } => "post",
             Self::Delete { .. } => "delete",
             Self::Sign(_) => "sign",
+            Self::IfAllowed { then, .. } => then.verb(),
+            Self::EmptyNamespace { .. } => "empty",
             Self::Event(_) => "event",
         }
     }

@@ -174,7 +174,8 @@ impl Sim {
                     self.write(target, object);
                 }
             }
-            Effect::PostSub { .. } | Effect::Sign(_) => {}
+            Effect::IfAllowed { then, .. } => self.execute(*then),
+            Effect::PostSub { .. } | Effect::Sign(_) | Effect::EmptyNamespace { .. } => {}
             Effect::Delete { target, key, uid, notes, .. } => {
                 let Some(object) = self.objects.get(&(target, key.clone())) else { return };
                 assert_eq!(object["metadata"]["uid"], json!(uid), "deletes another {key}");
