@@ -54,10 +54,12 @@ pub(crate) fn decode(
     match media(content_type) {
         "" | "application/json" | "*/*" => {
             let ty = graph.type_of(gvk).ok_or_else(|| refuse("it has no schema".to_owned()))?;
+            let decoded = schema::decode_json(bytes, ty);
             // A body of another kind is told so, not of the fields that it lacks.
-            typed_head(bytes, gvk)?;
-            let decoded =
-                schema::decode_json(bytes, ty).map_err(|error| refuse(error.to_string()))?;
+            if !decoded.as_ref().is_ok_and(|decoded| decoded.strict.is_empty()) {
+                typed_head(bytes, gvk)?;
+            }
+            let decoded = decoded.map_err(|error| refuse(error.to_string()))?;
             let warnings = strictness(decoded.strict, validation)?;
             let mut value = decoded.value;
             typed(&mut value, gvk)?;

@@ -223,7 +223,7 @@ impl Server {
         }
         let wanted = info.attributes(&query);
         let decision = self.authorizer.authorize(&user, &wanted);
-        if !decision.allowed() && !(user.name == User::ANONYMOUS) {
+        if !decision.allowed() && user.name != User::ANONYMOUS {
             let why = authz::refusal(&user, &wanted, decision.reason());
             return Err(ApiError::forbidden(&info.group, &wanted.resource, &info.name, why));
         }

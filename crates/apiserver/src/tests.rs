@@ -47,12 +47,19 @@ impl Answer {
 impl Lab {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::over(dir, Arc::new(store::mem::Mem::default())).await
+        Self::over(dir, Arc::new(store::mem::Mem::default()), 3600).await
     }
 
-    async fn over(dir: tempfile::TempDir, store: Arc<dyn store::Store>) -> Self {
+    /// Events live this long.
+    pub(crate) async fn with_event_ttl(seconds: i64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::over(dir, Arc::new(store::mem::Mem::default()), seconds).await
+    }
+
+    async fn over(dir: tempfile::TempDir, store: Arc<dyn store::Store>, ttl: i64) -> Self {
         let pki = Arc::new(pki::Pki::load_or_create(dir.path()).unwrap());
-        let config = Config::new(store, pki, ("10.0.0.1".parse().unwrap(), 6443));
+        let mut config = Config::new(store, pki, ("10.0.0.1".parse().unwrap(), 6443));
+        config.event_ttl_seconds = ttl;
         let server = Server::new(config, Table::built_in()).await.unwrap();
         Self { server, user: User::master("admin"), dir }
     }
@@ -61,7 +68,7 @@ impl Lab {
     pub(crate) async fn restart(self) -> Self {
         self.server.stop();
         let store = Arc::clone(self.server.caches.store());
-        Self::over(self.dir, store).await
+        Self::over(self.dir, store, 3600).await
     }
 
     pub(crate) async fn raw(

@@ -8,6 +8,7 @@ use crate::{clock, meta};
 use api::{ApiError, Gvk, LabelSelector, Objects, Value};
 use http::{Response, StatusCode};
 use serde_json::json;
+use std::sync::Arc;
 
 const EVICTION: Gvk = Gvk::fixed("policy", "v1", "Eviction");
 
@@ -66,68 +67,65 @@ fn is_ready(pod: &Value) -> bool {
 
 /// Takes one disruption from the pod's budget, or refuses.
 async fn spend(context: &Context, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
-    let namespace = &context.info.namespace;
-    let labels = |key: &str| pod["metadata"]["labels"][key].as_str();
-    let budgets = context.server.caches.list("policy", "poddisruptionbudgets", Some(namespace));
-    let matching: Vec<_> = budgets
-        .iter()
-        .filter(|budget| {
-            let spec = serde_json::from_value(budget["spec"]["selector"].clone()).ok();
-            LabelSelector::from_spec(spec.as_ref())
-                .is_ok_and(|selector| selector.matches_with(labels))
-        })
-        .collect();
-    let budget = match matching.as_slice() {
-        [] => return Ok(()),
-        [one] => one,
-        _ => {
-            return Err(ApiError::internal(
-                "This pod has more than one PodDisruptionBudget, which the eviction subresource \
-                 does not support.",
-            ));
-        }
-    };
+    let Some(budget) = budget_of(context, pod)? else { return Ok(()) };
     let status = &budget["status"];
     let number = |key: &str| status[key].as_i64().unwrap_or_default();
     let always = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
-    let enough =
-        number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
-    if !is_ready(pod) && (always || enough) {
+    let (healthy, desired) = (number("currentHealthy"), number("desiredHealthy"));
+    if !is_ready(pod) && (always || (healthy >= desired && desired > 0)) {
         return Ok(());
     }
-    let name = meta::text(budget, "name");
+    let name = meta::text(&budget, "name");
     let blocked = "Cannot evict pod as it would violate the pod's disruption budget.";
-    let seen = number("observedGeneration");
-    if seen < budget["metadata"]["generation"].as_i64().unwrap_or_default() {
+    let refuse = |why: String, retry: Option<u32>| {
+        let error = ApiError::too_many_requests(blocked, 0);
+        let mut error = error.with_cause("DisruptionBudget", why, "");
+        error.details.get_or_insert_default().retry_after_seconds = retry;
+        Err(error)
+    };
+    if number("observedGeneration") < budget["metadata"]["generation"].as_i64().unwrap_or_default()
+    {
         let why = format!("The disruption budget {name} is still being processed by the server.");
-        return Err(ApiError::too_many_requests(blocked, 10).with_cause(
-            "DisruptionBudget",
-            why,
-            "",
-        ));
+        return refuse(why, Some(10));
     }
-    let allowed = number("disruptionsAllowed");
-    if allowed <= 0 {
+    if number("disruptionsAllowed") <= 0 {
         let why = format!(
-            "The disruption budget {name} needs {} healthy pods and has {} currently",
-            number("desiredHealthy"),
-            number("currentHealthy")
+            "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
         );
-        let mut error =
-            ApiError::too_many_requests(blocked, 0).with_cause("DisruptionBudget", why, "");
-        error.details.get_or_insert_default().retry_after_seconds = None;
-        return Err(error);
+        return refuse(why, None);
     }
     if dry_run {
         return Ok(());
     }
-    let mut target = context.again();
+    take_one(context, &budget).await
+}
+
+/// The one budget that the pod is under.
+fn budget_of(context: &Context, pod: &Value) -> Result<Option<Arc<Value>>, ApiError> {
+    let namespace = &context.info.namespace;
+    let labels = |key: &str| pod["metadata"]["labels"][key].as_str();
+    let mut budgets = context.server.caches.list("policy", "poddisruptionbudgets", Some(namespace));
+    budgets.retain(|budget| {
+        let spec = serde_json::from_value(budget["spec"]["selector"].clone()).ok();
+        LabelSelector::from_spec(spec.as_ref()).is_ok_and(|selector| selector.matches_with(labels))
+    });
+    if budgets.len() > 1 {
+        return Err(ApiError::internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does \
+             not support.",
+        ));
+    }
+    Ok(budgets.pop())
+}
+
+async fn take_one(context: &Context, budget: &Value) -> Result<(), ApiError> {
+    let mut target = context.at(&context.info.namespace, meta::text(budget, "name"));
     let table = context.server.table();
     let row = table.any_version("policy", "poddisruptionbudgets");
     target.row = row.cloned().ok_or_else(ApiError::no_such_path)?;
     target.info.subresource = "status".into();
     target.info.verb = "patch";
-    target.info.name = name.to_owned();
+    let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or_default();
     let patch = json!({
         "metadata": { "resourceVersion": meta::text(budget, "resourceVersion") },
         "status": {

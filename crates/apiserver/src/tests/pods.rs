@@ -121,3 +121,50 @@ async fn tokens_are_issued_and_believed() {
     lab.user = User::new("jane", &[User::ALL_AUTHENTICATED]);
     assert_eq!(lab.post(&format!("{ACCOUNTS}/default/token"), json!({})).await.status, 403);
 }
+
+#[tokio::test]
+async fn nobody_grants_what_they_do_not_have() {
+    let mut lab = lab().await;
+    const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rule = |resources: &[&str], verbs: &[&str]| json!({ "apiGroups": ["", "rbac.authorization.k8s.io"], "resources": resources, "verbs": verbs });
+    let role = |name: &str, rule: Value| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": { "name": name }, "rules": [rule],
+        })
+    };
+    lab.post(&format!("{RBAC}/roles"), role("maker", rule(&["roles"], &["create"]))).await.ok();
+    lab.post(&format!("{RBAC}/rolebindings"), json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": "maker" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "maker" },
+        "subjects": [{ "kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io" }],
+    }))
+    .await
+    .ok();
+    lab.server.caches.catch_up().await.unwrap();
+    lab.user = User::new("jane", &[User::ALL_AUTHENTICATED]);
+    lab.post(&format!("{RBAC}/roles"), role("same", rule(&["roles"], &["create"]))).await.ok();
+    let more = lab.post(&format!("{RBAC}/roles"), role("more", rule(&["secrets"], &["get"]))).await;
+    assert_eq!(more.status, 403);
+    assert!(
+        more.message().contains("is attempting to grant RBAC permissions not currently held"),
+        "{}",
+        more.body
+    );
+    let mine = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": { "resourceAttributes": {
+            "namespace": "default", "verb": "get", "resource": "secrets",
+        }},
+    });
+    const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    assert_eq!(lab.post(REVIEWS, mine).await.ok()["status"]["allowed"], false);
+    let as_root = [("impersonate-user", "root"), ("impersonate-group", "system:masters")];
+    let refused = answer(lab.raw("GET", PODS, &as_root, Bytes::new()).await).await;
+    refused.refused(
+        403,
+        "users \"root\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API \
+         group \"\" at the cluster scope",
+    );
+}

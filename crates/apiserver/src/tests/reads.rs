@@ -211,3 +211,44 @@ async fn the_forgotten_past_is_expired() {
     assert!(old.next().await.is_none());
     assert_eq!(names(&lab.get(MAPS).await.ok()), ["a", "b"], "all is still there");
 }
+
+#[tokio::test]
+async fn events_have_two_faces() {
+    let lab = Lab::new().await;
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": { "name": "e" },
+        "involvedObject": { "kind": "Pod", "namespace": "default", "name": "p" },
+        "reason": "Because", "message": "words", "type": "Normal",
+        "lastTimestamp": "2999-01-01T00:00:00Z",
+    });
+    lab.post("/api/v1/namespaces/default/events", event).await.ok();
+    let new = lab.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await.ok();
+    assert_eq!((&new["note"], &new["regarding"]["name"]), (&json!("words"), &json!("p")));
+    assert!(new["message"].is_null());
+    let list = lab.get("/apis/events.k8s.io/v1/events").await.ok();
+    assert_eq!(list["items"][0]["note"], "words");
+    let by = "/api/v1/events?fieldSelector=involvedObject.name%3Dp,reason%3DBecause";
+    assert_eq!(lab.get(by).await.ok()["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn old_events_are_let_go() {
+    let lab = Lab::with_event_ttl(1).await;
+    const EVENTS: &str = "/api/v1/namespaces/default/events";
+    let event = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": { "name": name },
+            "involvedObject": { "kind": "Pod", "namespace": "default", "name": "p" },
+        })
+    };
+    let uri = format!("{EVENTS}?watch=true&resourceVersion=0");
+    let mut events = Events::new(lab.raw("GET", &uri, &[], Bytes::new()).await);
+    let mut lasting = event("lasting");
+    lasting["lastTimestamp"] = "2999-01-01T00:00:00Z".into();
+    lab.post(EVENTS, lasting).await.ok();
+    lab.post(EVENTS, event("short")).await.ok();
+    assert_eq!(events.brief().await, "ADDED lasting");
+    assert_eq!(events.brief().await, "ADDED short");
+    assert_eq!(events.brief().await, "DELETED short");
+    assert_eq!(names(&lab.get(EVENTS).await.ok()), ["lasting"]);
+}

@@ -308,10 +308,8 @@ fn plan(context: &Context, options: &Options, old: &Value) -> Next {
         return Next::Remove;
     }
     mark(&mut new, old, grace, 0);
-    if is_namespace {
-        if let Some(map) = new.as_object_mut() {
-            map.entry("status").or_insert_with(|| json!({}))["phase"] = "Terminating".into();
-        }
+    if is_namespace && let Some(map) = new.as_object_mut() {
+        map.entry("status").or_insert_with(|| json!({}))["phase"] = "Terminating".into();
     }
     Next::Mark(new)
 }
