@@ -1,0 +1,386 @@
+//! The Node object: registration, status and lease.
+pub mod machine;
+
+use crate::config::AgentConfig;
+use crate::events::Events;
+use crate::seams::{Images, chain};
+use api::Key;
+use api::k8s::api::coordination::v1::Lease;
+use api::k8s::api::core::v1::{ContainerImage, Node, NodeCondition, NodeStatus};
+use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
+use client::{Client, Error, Patch};
+use jiff::Timestamp;
+use machine::Machine;
+use reconcile::NoteKind;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const LEASE_SECONDS: i32 = 40;
+const LEASE_INTERVAL: Duration = Duration::from_secs(10);
+/// Without a change the status is written this often.
+const STATUS_INTERVAL: Duration = Duration::from_secs(300);
+const RETRY: Duration = Duration::from_secs(2);
+/// Images that the status names at most.
+const MAX_IMAGES: usize = 50;
+
+/// Keeps the Node object true.
+pub struct NodeKeeper {
+    pub config: AgentConfig,
+    pub client: Client,
+    pub machine: Machine,
+    pub images: Arc<dyn Images>,
+    pub events: Events,
+}
+
+/// The node's own health, as conditions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Why the node is not ready; `None`: it is.
+    pub not_ready: Option<String>,
+    pub memory_pressure: bool,
+    pub disk_pressure: bool,
+    pub pid_pressure: bool,
+}
+
+impl NodeKeeper {
+    /// Creates the Node, or makes an old one fit. Tries until it is done.
+    pub async fn register(&self) -> Node {
+        loop {
+            match self.try_register().await {
+                Ok(node) => return node,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(node = self.config.node_name, error, "cannot register yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn try_register(&self) -> Result<Node, Error> {
+        let health = Health::starting();
+        let mut node = Node::default();
+        node.metadata.name = Some(self.config.node_name.clone());
+        node.metadata.labels = Some(self.labels());
+        let annotation = "volumes.kubernetes.io/controller-managed-attach-detach".to_owned();
+        node.metadata.annotations = Some(BTreeMap::from([(annotation, "true".to_owned())]));
+        let mut spec = api::k8s::api::core::v1::NodeSpec::default();
+        spec.taints = Some(self.config.taints.clone()).filter(|taints| !taints.is_empty());
+        node.spec = Some(spec);
+        node.status = Some(self.status(None, &health).await);
+        match self.client.create(&node).await {
+            Err(error) if error.is_already_exists() => {}
+            other => return other,
+        }
+        let key = self.key();
+        let old: Node = self.client.get(&key).await?;
+        let mut labels = json!({});
+        for (name, value) in self.labels() {
+            if old.metadata.labels.as_ref().and_then(|l| l.get(&name)) != Some(&value) {
+                labels[name] = json!(value);
+            }
+        }
+        let old = match labels == json!({}) {
+            true => old,
+            false => {
+                let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+                self.client.patch(&key, &patch, None).await?
+            }
+        };
+        self.write_status(&old, &health).await.map(|written| written.unwrap_or(old))
+    }
+
+    fn key(&self) -> Key {
+        Key::new("", self.config.node_name.as_str())
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let (os, arch) = ("linux".to_owned(), machine::architecture().to_owned());
+        let mut labels = BTreeMap::from([
+            ("kubernetes.io/hostname".to_owned(), self.config.node_name.clone()),
+            ("kubernetes.io/os".to_owned(), os.clone()),
+            ("kubernetes.io/arch".to_owned(), arch.clone()),
+            ("beta.kubernetes.io/os".to_owned(), os),
+            ("beta.kubernetes.io/arch".to_owned(), arch),
+        ]);
+        labels.extend(self.config.labels.clone());
+        labels
+    }
+
+    async fn status(&self, old: Option<&Node>, health: &Health) -> NodeStatus {
+        let old = old.and_then(|node| node.status.clone()).unwrap_or_default();
+        let mut images = self.images.list().await;
+        images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
+        images.truncate(MAX_IMAGES);
+        let images = images.iter().map(|image| ContainerImage {
+            names: Some(image.names.clone()),
+            size_bytes: Some(image.size_bytes),
+        });
+        let (capacity, allocatable) = self.machine.resources(self.config.max_pods);
+        NodeStatus {
+            addresses: Some(self.machine.addresses(&self.config)),
+            capacity: Some(capacity),
+            allocatable: Some(allocatable),
+            daemon_endpoints: serde_json::from_value(json!({
+                "kubeletEndpoint": {"Port": self.config.port},
+            }))
+            .ok(),
+            node_info: Some(self.machine.info()),
+            conditions: Some(conditions(&old, health, Timestamp::now())),
+            images: Some(images.collect()),
+            ..old
+        }
+    }
+
+    /// Writes what differs; `None` if nothing does.
+    async fn write_status(&self, old: &Node, health: &Health) -> Result<Option<Node>, Error> {
+        let new = self.status(Some(old), health).await;
+        let patch = status_patch(old.status.as_ref(), &new);
+        if patch.is_null() {
+            return Ok(None);
+        }
+        let body = json!({"metadata": {"uid": old.metadata.uid}, "status": patch});
+        self.client.patch(&self.key(), &Patch::Strategic(body), Some("status")).await.map(Some)
+    }
+
+    /// Keeps status and lease fresh. `health` changes are written at once.
+    pub async fn keep(
+        &self,
+        mut node: Node,
+        mut health: watch::Receiver<Health>,
+        seen: watch::Sender<Arc<Node>>,
+    ) {
+        let mut lease = Instant::now();
+        let mut status = Instant::now();
+        let mut ready = false;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(lease) => {
+                    let renewed = self.renew_lease(&node).await;
+                    if let Err(error) = &renewed {
+                        tracing::warn!(error = chain(error), "cannot renew the node's lease");
+                    }
+                    let wait = if renewed.is_ok() { LEASE_INTERVAL } else { RETRY };
+                    lease = Instant::now() + wait;
+                    continue;
+                }
+                () = tokio::time::sleep_until(status) => {}
+                changed = health.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            let now_healthy = health.borrow_and_update().clone();
+            status = Instant::now() + STATUS_INTERVAL;
+            match self.update(&now_healthy).await {
+                Ok(new) => node = new,
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot write the node's status");
+                    status = Instant::now() + RETRY;
+                    continue;
+                }
+            }
+            seen.send_replace(Arc::new(node.clone()));
+            let is_ready = now_healthy.not_ready.is_none();
+            if is_ready != std::mem::replace(&mut ready, is_ready) {
+                let reason = if is_ready { "NodeReady" } else { "NodeNotReady" };
+                let message = format!("Node {} status is now: {reason}", self.config.node_name);
+                self.events.node(&node, NoteKind::Normal, reason, message);
+            }
+        }
+    }
+
+    async fn update(&self, health: &Health) -> Result<Node, Error> {
+        let old: Node = match self.client.get(&self.key()).await {
+            Ok(node) => node,
+            // Somebody deleted it: a node that runs is there.
+            Err(error) if error.is_not_found() => self.try_register().await?,
+            Err(error) => return Err(error),
+        };
+        Ok(self.write_status(&old, health).await?.unwrap_or(old))
+    }
+
+    async fn renew_lease(&self, node: &Node) -> Result<(), Error> {
+        let key = Key::new(LEASE_NAMESPACE, self.config.node_name.as_str());
+        let time = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+        let spec = json!({
+            "holderIdentity": self.config.node_name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": time,
+        });
+        let patch = Patch::Merge(json!({"spec": spec}));
+        match self.client.patch::<Lease>(&key, &patch, None).await {
+            Err(error) if error.is_not_found() => {}
+            other => return other.map(drop),
+        }
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": self.config.node_name,
+                "namespace": LEASE_NAMESPACE,
+                "ownerReferences": [{
+                    "apiVersion": "v1", "kind": "Node", "name": self.config.node_name,
+                    "uid": node.metadata.uid,
+                }],
+            },
+            "spec": spec,
+        });
+        let resource = client::Resource::of::<Lease>();
+        self.client.create_value(&resource, Some(LEASE_NAMESPACE), &lease).await.map(drop)
+    }
+}
+
+impl Health {
+    /// Before the network and the runtime are known to work.
+    pub fn starting() -> Self {
+        Self {
+            not_ready: Some("[container runtime status check may not have completed yet]".into()),
+            memory_pressure: false,
+            disk_pressure: false,
+            pid_pressure: false,
+        }
+    }
+    pub fn ready() -> Self {
+        Self { not_ready: None, ..Self::starting() }
+    }
+}
+
+fn conditions(old: &NodeStatus, health: &Health, now: Timestamp) -> Vec<NodeCondition> {
+    // Whole seconds, as every client writes them.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let pressure = |on: bool, what: &str, has: &str, not: &str| {
+        let kind = format!("{what}Pressure");
+        if on {
+            let reason = format!("KubeletHas{what}Pressure");
+            (kind, "True", reason, format!("kubelet has {has}"))
+        } else {
+            (kind, "False", format!("KubeletHas{not}"), format!("kubelet has {}", words(not)))
+        }
+    };
+    let list = [
+        pressure(
+            health.memory_pressure,
+            "Memory",
+            "insufficient memory available",
+            "SufficientMemory",
+        ),
+        pressure(health.disk_pressure, "Disk", "disk pressure", "NoDiskPressure"),
+        pressure(health.pid_pressure, "PID", "insufficient PID available", "SufficientPID"),
+        match &health.not_ready {
+            None => (
+                "Ready".to_owned(),
+                "True",
+                "KubeletReady".to_owned(),
+                "kubelet is posting ready status".to_owned(),
+            ),
+            Some(why) => ("Ready".to_owned(), "False", "KubeletNotReady".to_owned(), why.clone()),
+        },
+    ];
+    let before = old.conditions.clone().unwrap_or_default();
+    let mut out: Vec<NodeCondition> = list
+        .into_iter()
+        .map(|(type_, status, reason, message)| {
+            let since = before
+                .iter()
+                .find(|condition| condition.type_ == type_ && condition.status == status)
+                .and_then(|condition| condition.last_transition_time.clone());
+            NodeCondition {
+                type_,
+                status: status.to_owned(),
+                reason: Some(reason),
+                message: Some(message),
+                last_heartbeat_time: Some(Time(now)),
+                last_transition_time: Some(since.unwrap_or(Time(now))),
+            }
+        })
+        .collect();
+    let own: Vec<String> = out.iter().map(|condition| condition.type_.clone()).collect();
+    out.extend(before.into_iter().filter(|condition| !own.contains(&condition.type_)));
+    out
+}
+
+fn words(name: &str) -> &str {
+    match name {
+        "SufficientMemory" => "sufficient memory available",
+        "NoDiskPressure" => "no disk pressure",
+        _ => "sufficient PID available",
+    }
+}
+
+/// The changed parts of the status, as a strategic merge patch. What others keep in it is left out.
+fn status_patch(old: Option<&NodeStatus>, new: &NodeStatus) -> Value {
+    let value = |status: Option<&NodeStatus>| {
+        status.and_then(|status| serde_json::to_value(status).ok()).unwrap_or(Value::Null)
+    };
+    let (old, new) = (value(old), value(Some(new)));
+    let mut patch = serde_json::Map::new();
+    for (key, value) in new.as_object().into_iter().flatten() {
+        if old.get(key) == Some(value) {
+            continue;
+        }
+        let mut value = value.clone();
+        if key == "addresses" {
+            // Merged by type: what is gone must be said.
+            let kept: Vec<Value> = value.as_array().cloned().unwrap_or_default();
+            let before = old[key].as_array().cloned().unwrap_or_default();
+            let gone = before.iter().filter(|a| !kept.iter().any(|b| b["type"] == a["type"]));
+            let gone = gone.map(|a| json!({"type": a["type"], "$patch": "delete"}));
+            value = kept.iter().cloned().chain(gone).collect();
+        }
+        patch.insert(key.clone(), value);
+    }
+    if patch.is_empty() { Value::Null } else { Value::Object(patch) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_in_upstreams_words() {
+        let first = Timestamp::from_second(100).unwrap();
+        let status = NodeStatus {
+            conditions: Some(conditions(&NodeStatus::default(), &Health::starting(), first)),
+            ..NodeStatus::default()
+        };
+        let later = Timestamp::from_second(200).unwrap();
+        let health = Health { disk_pressure: true, ..Health::ready() };
+        let shown: Vec<String> = conditions(&status, &health, later)
+            .iter()
+            .map(|c| {
+                let since = c.last_transition_time.as_ref().unwrap().0.as_second();
+                let (reason, message) = (c.reason.clone().unwrap(), c.message.clone().unwrap());
+                format!("{}={}@{since} {reason}: {message}", c.type_, c.status)
+            })
+            .collect();
+        let want = [
+            "MemoryPressure=False@100 KubeletHasSufficientMemory: kubelet has sufficient memory \
+             available",
+            "DiskPressure=True@200 KubeletHasDiskPressure: kubelet has disk pressure",
+            "PIDPressure=False@100 KubeletHasSufficientPID: kubelet has sufficient PID available",
+            "Ready=True@200 KubeletReady: kubelet is posting ready status",
+        ];
+        assert_eq!(shown, want);
+    }
+
+    #[test]
+    fn patches_name_addresses_that_are_gone() {
+        let status = |list: Value| -> NodeStatus {
+            serde_json::from_value(json!({"addresses": list})).unwrap()
+        };
+        let old = status(json!([{"type": "InternalIP", "address": "1"},
+            {"type": "Hostname", "address": "h"}]));
+        let new = status(json!([{"type": "InternalIP", "address": "2"}]));
+        let want = json!({"addresses": [{"type": "InternalIP", "address": "2"},
+            {"type": "Hostname", "$patch": "delete"}]});
+        assert_eq!(status_patch(Some(&old), &new), want);
+        assert_eq!(status_patch(Some(&new), &new), Value::Null);
+    }
+}

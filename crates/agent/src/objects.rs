@@ -1,0 +1,232 @@
+//! ConfigMaps, Secrets and tokens for the node's pods: each object that a pod refers to is followed
+//! by a watch of its own, for that is all a node may read.
+use crate::shared::Follow;
+use crate::worker::Msg;
+use api::k8s::api::authentication::v1::TokenRequest;
+use api::k8s::api::core::v1::{ConfigMap, Secret};
+use api::{Key, Kind};
+use async_trait::async_trait;
+use client::{Client, Resource};
+use informer::{Reflector, Step};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+use volume::{ObjectRef, Objects, Token, TokenFor};
+
+/// A token is asked for anew after four fifths of its life, or at this age.
+const MAX_TOKEN_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct ObjectCache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    followed: HashMap<(String, ObjectRef), Followed>,
+    tokens: HashMap<TokenKey, (Token, Timestamp)>,
+}
+
+/// Pod, account, audience, life time.
+type TokenKey = (String, String, String, i64);
+
+struct Followed {
+    pods: HashMap<String, UnboundedSender<Msg>>,
+    /// `None` until the watch has told.
+    object: Option<Option<Object>>,
+    task: AbortHandle,
+}
+
+#[derive(Clone)]
+enum Object {
+    ConfigMap(Arc<ConfigMap>),
+    Secret(Arc<Secret>),
+}
+
+impl ObjectCache {
+    pub fn new(client: Client) -> Self {
+        Self { inner: Arc::new(Inner { client, state: Mutex::default() }) }
+    }
+
+    fn start(&self, namespace: &str, reference: &ObjectRef) -> AbortHandle {
+        let fields = format!("metadata.name={}", reference.name());
+        let of = |resource| {
+            Reflector::new(self.inner.client.clone(), resource)
+                .namespace(namespace)
+                .fields(fields.clone())
+        };
+        let key = (namespace.to_owned(), reference.clone());
+        let cache = Arc::downgrade(&self.inner);
+        let tell = move |object: Option<Object>| {
+            if let Some(cache) = cache.upgrade() {
+                cache.changed(&key, object);
+            }
+        };
+        let task = match reference {
+            ObjectRef::ConfigMap(_) => {
+                let reflector = of(Resource::of::<ConfigMap>());
+                let sink = move |step| newest::<ConfigMap>(step, &tell, Object::ConfigMap);
+                tokio::spawn(async move { reflector.run(sink).await })
+            }
+            ObjectRef::Secret(_) => {
+                let reflector = of(Resource::of::<Secret>());
+                let sink = move |step| newest::<Secret>(step, &tell, Object::Secret);
+                tokio::spawn(async move { reflector.run(sink).await })
+            }
+        };
+        task.abort_handle()
+    }
+
+    fn cached(&self, namespace: &str, reference: ObjectRef) -> Option<Option<Object>> {
+        let state = self.inner.lock();
+        state.followed.get(&(namespace.to_owned(), reference))?.object.clone()
+    }
+
+    async fn fetch<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<Arc<K>>, String> {
+        match self.inner.client.get::<K>(&Key::new(namespace, name)).await {
+            Ok(object) => Ok(Some(Arc::new(object))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(crate::seams::chain(&error)),
+        }
+    }
+}
+
+fn newest<K: Kind>(step: Step<K>, tell: &impl Fn(Option<Object>), wrap: fn(Arc<K>) -> Object) {
+    match step {
+        Step::Reset { items, .. } => tell(items.into_iter().next().map(|k| wrap(Arc::new(k)))),
+        Step::Changed { object, .. } => tell(Some(wrap(Arc::new(object)))),
+        Step::Deleted { .. } => tell(None),
+        Step::Progress { .. } => {}
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self, key: &(String, ObjectRef), object: Option<Object>) {
+        let mut state = self.lock();
+        let Some(followed) = state.followed.get_mut(key) else { return };
+        followed.object = Some(object);
+        followed.pods.retain(|_, pod| pod.send(Msg::Objects).is_ok());
+    }
+}
+
+impl Follow for ObjectCache {
+    fn follow(
+        &self,
+        pod_uid: &str,
+        namespace: &str,
+        wanted: &BTreeSet<ObjectRef>,
+        changed: UnboundedSender<Msg>,
+    ) {
+        let mut state = self.inner.lock();
+        for ((ns, reference), followed) in &mut state.followed {
+            if ns == namespace && !wanted.contains(reference) {
+                followed.pods.remove(pod_uid);
+            }
+        }
+        for reference in wanted {
+            let key = (namespace.to_owned(), reference.clone());
+            let followed = state.followed.entry(key).or_insert_with(|| Followed {
+                pods: HashMap::new(),
+                object: None,
+                task: self.start(namespace, reference),
+            });
+            followed.pods.insert(pod_uid.to_owned(), changed.clone());
+        }
+        drop_unused(&mut state);
+    }
+
+    fn forget(&self, pod_uid: &str) {
+        let mut state = self.inner.lock();
+        for followed in state.followed.values_mut() {
+            followed.pods.remove(pod_uid);
+        }
+        state.tokens.retain(|(uid, ..), _| uid != pod_uid);
+        drop_unused(&mut state);
+    }
+}
+
+fn drop_unused(state: &mut State) {
+    state.followed.retain(|_, followed| {
+        if followed.pods.is_empty() {
+            followed.task.abort();
+        }
+        !followed.pods.is_empty()
+    });
+}
+
+#[async_trait]
+impl Objects for ObjectCache {
+    async fn config_map(&self, ns: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, String> {
+        match self.cached(ns, ObjectRef::ConfigMap(name.to_owned())) {
+            Some(Some(Object::ConfigMap(object))) => Ok(Some(object)),
+            // Not there yet as far as the watch knows; ask, for it may lag behind.
+            _ => self.fetch(ns, name).await,
+        }
+    }
+
+    async fn secret(&self, ns: &str, name: &str) -> Result<Option<Arc<Secret>>, String> {
+        match self.cached(ns, ObjectRef::Secret(name.to_owned())) {
+            Some(Some(Object::Secret(object))) => Ok(Some(object)),
+            _ => self.fetch(ns, name).await,
+        }
+    }
+
+    async fn token(&self, wanted: &TokenFor) -> Result<Token, String> {
+        let key = (
+            wanted.pod_uid.clone(),
+            wanted.service_account.clone(),
+            wanted.audience.clone(),
+            wanted.expiration_seconds,
+        );
+        let now = Timestamp::now();
+        if let Some((token, renew_at)) = self.inner.lock().tokens.get(&key)
+            && *renew_at > now
+        {
+            return Ok(token.clone());
+        }
+        let audiences: Vec<&str> = Some(wanted.audience.as_str())
+            .filter(|audience| !audience.is_empty())
+            .into_iter()
+            .collect();
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "metadata": {},
+            "spec": {
+                "audiences": audiences,
+                "expirationSeconds": wanted.expiration_seconds,
+                "boundObjectRef": {
+                    "apiVersion": "v1", "kind": "Pod", "name": wanted.pod, "uid": wanted.pod_uid,
+                },
+            },
+        });
+        let account = Key::new(wanted.namespace.as_str(), wanted.service_account.as_str());
+        let resource = Resource::fixed("", "v1", "serviceaccounts");
+        let client = &self.inner.client;
+        let fail = |why: String| format!("failed to fetch token: {why}");
+        let made = client.create_sub(&resource, &account, "token", &request).await;
+        let made = made.map_err(|error| fail(crate::seams::chain(&error)))?;
+        let made: TokenRequest = serde_json::from_value(made).map_err(|e| fail(e.to_string()))?;
+        let status = made.status.and_then(|s| Some((s.token?, s.expiration_timestamp?.0)));
+        let (token, expires) =
+            status.ok_or_else(|| fail("the answer holds no token".to_owned()))?;
+        let token = Token { token, expires };
+        let life = token.expires.duration_since(now) * 4 / 5;
+        let renew_at = now.checked_add(life.min(MAX_TOKEN_AGE)).unwrap_or(now);
+        self.inner.lock().tokens.insert(key, (token.clone(), renew_at));
+        Ok(token)
+    }
+}
