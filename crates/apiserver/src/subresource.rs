@@ -10,7 +10,6 @@ mod token;
 
 use crate::body::Body;
 use crate::server::Context;
-use crate::table::Row;
 use crate::verbs::{self, read, read_body, update};
 use crate::{proxy, reply};
 use api::{ApiError, Gvk, Value};
@@ -122,8 +121,26 @@ fn component_status(context: &Context, verb: &str) -> Result<Response<Body>, Api
     Ok(reply::bytes(builder, wanted, bytes))
 }
 
-/// What is put into new objects of kinds that a subresource takes care of later.
-pub(crate) fn fill_new(_value: &mut Value, _row: &Row) {}
+/// A request for a certificate says who made it; nobody may say that for another.
+pub(crate) fn stamp_requester(context: &Context, value: &mut Value) {
+    let csr = ("certificates.k8s.io", "certificatesigningrequests");
+    if (context.row.group(), context.row.plural()) != csr {
+        return;
+    }
+    let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for field in ["username", "uid", "groups", "extra"] {
+        spec.remove(field);
+    }
+    let user = &context.user;
+    spec.insert("username".into(), user.name.as_str().into());
+    spec.insert("groups".into(), json!(user.groups));
+    if !user.uid.is_empty() {
+        spec.insert("uid".into(), user.uid.as_str().into());
+    }
+    if !user.extra.is_empty() {
+        spec.insert("extra".into(), json!(user.extra));
+    }
+}
 
 /// A write of a subresource changes only what the subresource is about.
 pub(crate) fn keep_rest(sub: &str, new: &mut Map<String, Value>, old: &Value) {

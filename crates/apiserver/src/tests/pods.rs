@@ -168,3 +168,35 @@ async fn nobody_grants_what_they_do_not_have() {
          group \"\" at the cluster scope",
     );
 }
+
+#[tokio::test]
+async fn certificates_are_approved_apart() {
+    let lab = Lab::new().await;
+    const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "system:node:n");
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let body = json!({
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": { "name": "r" },
+        "spec": {
+            "request": STANDARD.encode(pem), "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+            "usages": ["digital signature", "client auth"], "username": "somebody",
+        },
+    });
+    let mut made = lab.post(REQUESTS, body).await.ok();
+    assert_eq!(made["spec"]["username"], "admin", "who asks is the server's to say");
+    made["status"] = json!({ "conditions": [{
+        "type": "Approved", "status": "True", "reason": "Test", "message": "ok",
+    }]});
+    let path = format!("{REQUESTS}/r");
+    lab.send("PUT", &format!("{path}/status"), made.clone()).await;
+    let before = lab.get(&path).await.ok();
+    assert!(before["status"]["conditions"].is_null(), "{before}");
+    made["metadata"] = before["metadata"].clone();
+    let approved = lab.send("PUT", &format!("{path}/approval"), made).await.ok();
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+}

@@ -252,3 +252,50 @@ async fn old_events_are_let_go() {
     assert_eq!(events.brief().await, "DELETED short");
     assert_eq!(names(&lab.get(EVENTS).await.ok()), ["lasting"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_watcher_sees_every_write_in_order() {
+    const WRITES: usize = 100;
+    const WATCHERS: usize = 50;
+    let lab = Lab::new().await;
+    let uri = format!("{MAPS}?watch=true&resourceVersion=0");
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS {
+        watchers.push(Events::new(lab.raw("GET", &uri, &[], Bytes::new()).await));
+    }
+    let writes = (0..WRITES).map(|n| lab.post(MAPS, config_map(&format!("m{n}"))));
+    for answer in futures_util::future::join_all(writes).await {
+        answer.ok();
+    }
+    let seen = watchers.into_iter().map(|mut events| async move {
+        let mut versions = Vec::new();
+        for _ in 0..WRITES {
+            let (kind, object) = events.next().await.unwrap();
+            assert_eq!(kind, "ADDED");
+            let version = object["metadata"]["resourceVersion"].as_str().unwrap();
+            versions.push(version.parse::<u64>().unwrap());
+        }
+        versions
+    });
+    let seen = futures_util::future::join_all(seen).await;
+    assert!(seen[0].is_sorted());
+    assert!(seen.iter().all(|versions| *versions == seen[0]));
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_is_cut_off() {
+    let lab = Lab::new().await;
+    let uri = format!("{MAPS}?watch=true&resourceVersion=0");
+    let mut slow = Events::new(lab.raw("GET", &uri, &[], Bytes::new()).await);
+    lab.post(MAPS, config_map("a")).await.ok();
+    for n in 0..1100 {
+        let patch = json!({ "data": { "n": n.to_string() } });
+        lab.send("PATCH", &format!("{MAPS}/a"), patch).await.ok();
+    }
+    lab.server.caches.catch_up().await.unwrap();
+    let mut got = 0;
+    while slow.next().await.is_some() {
+        got += 1;
+    }
+    assert_eq!(got, 1024, "what was queued is still sent, then the watch ends");
+}

@@ -103,7 +103,7 @@ async fn insert_named(
         map.remove("status");
     }
     row.prepare_create(&mut value);
-    subresource::fill_new(&mut value, &row);
+    subresource::stamp_requester(context, &mut value);
     Ownership::of(context).created(&mut value, codec::type_of(&info.gvk), applied);
     let mut errors = validate_meta(
         &value["metadata"],
