@@ -22,7 +22,6 @@ use nodeapi::Credentials;
 use podlife::NodeFacts;
 use runtime::Runtime;
 use runtime::embedded::Embedded;
-use std::future::Future;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
@@ -62,16 +61,17 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { what, source }
 }
 
-/// Runs the node until `shutdown` is done; pods go on running. Must be called in the node's network
-/// namespace. `ready` is told once, when the node is ready.
+/// Runs the node until `stopped` says true; pods go on running. Must be called in the node's network
+/// namespace. `ready` is called once, when the node is ready.
 pub async fn run(
     config: AgentConfig,
+    mut stopped: watch::Receiver<bool>,
     ready: impl FnOnce() + Send,
-    shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     tokio::select! {
         result = serve(config, ready) => result,
-        () = shutdown => Ok(()),
+        // Without a sender nobody will ever stop it this way.
+        Ok(_) = stopped.wait_for(|stopped| *stopped) => Ok(()),
     }
 }
 
