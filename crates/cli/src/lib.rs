@@ -3,6 +3,7 @@
 mod cluster;
 mod down;
 
+mod image;
 mod join;
 mod kubeconfig;
 mod logging;
@@ -66,6 +67,8 @@ enum Command {
     Logs(logs::Logs),
     /// Print the administrator's kubeconfig
     Kubeconfig(kubeconfig_command::Kubeconfig),
+    /// Bring, list, build and remove container images
+    Image(image::Image),
     /// Make a token with which another machine joins
     Token(token::Token),
     /// Run the control plane (the API server, the controllers and the scheduler)
@@ -160,6 +163,7 @@ fn run(command: Command) -> Result<()> {
         Command::Status(command) => command.run(),
         Command::Logs(command) => command.run(),
         Command::Kubeconfig(command) => command.run(),
+        Command::Image(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Server(command) => command.run(),
         Command::Completion(command) => {
