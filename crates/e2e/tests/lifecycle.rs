@@ -1,6 +1,7 @@
 //! Starting, stopping, killing and starting again; and what is left behind.
 use e2e::{Cluster, Traces, until};
 use serde_json::Value;
+use std::io::{Read, Write};
 
 fn pid_of(cluster: &Cluster, component: &str) -> i32 {
     let status: Value =
@@ -51,21 +52,71 @@ fn down_leaves_nothing_behind() {
 }
 
 #[test]
-fn containers_outlive_a_killed_kybern() {
+fn containers_and_connections_outlive_a_killed_kybern() {
     let Some(cluster) = Cluster::up(&[]) else { return };
-    cluster.kubectl(&["run", "web", "--image=kybern.local/toolbox", "--", "toolbox", "serve"]);
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
-    let before = cluster.get(&["pod", "web"]);
+    let image = "--image=kybern.local/toolbox";
+    cluster
+        .kubectl(&["run", "echo", image, "--port=7", "--expose", "--", "toolbox", "tcp-echo", "7"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/echo", "--timeout=60s"]);
+    let before = cluster.get(&["pod", "echo"]);
+    let service = cluster.get(&["service", "echo"]);
+    let address = format!("{}:7", service["spec"]["clusterIP"].as_str().unwrap());
+    let mut stream =
+        until("a connection through the Service", || std::net::TcpStream::connect(&address).ok());
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let mut say = |text: &str| {
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut heard = vec![0; text.len()];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, text.as_bytes());
+    };
+    say("before");
     for component in ["agent-kybern", "server"] {
         kill(pid_of(&cluster, component));
     }
+    say("nobody is there");
     cluster.kybern(&["up"]);
-    cluster.kubectl(&["wait", "--for=condition=Ready", "node/kybern", "--timeout=60s"]);
-    let after = cluster.get(&["pod", "web"]);
+    say("after");
+    let after = cluster.get(&["pod", "echo"]);
     let id = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
     assert_eq!(id(&before), id(&after));
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
-    assert_eq!(cluster.kubectl(&["exec", "web", "--", "echo", "still here"]), "still here\n");
+    assert_eq!(cluster.kubectl(&["exec", "echo", "--", "echo", "still here"]), "still here\n");
+}
+
+/// No program but Kybern itself is run, except inside containers.
+#[test]
+fn no_other_program_is_run() {
+    let Some(cluster) = Cluster::new() else { return };
+    let trace = cluster.home().join("trace");
+    let up = cluster.command(&["up"]);
+    let mut traced = std::process::Command::new("strace");
+    traced
+        .args(["-f", "-qq", "-s", "256", "-e", "trace=execve", "-o"])
+        .arg(&trace)
+        .arg(up.get_program())
+        .args(up.get_args())
+        .env("HOME", cluster.home())
+        .env_remove("KUBECONFIG");
+    let child = traced.spawn().unwrap();
+    until("the node is ready", || {
+        let nodes = cluster.try_kubectl(&["get", "nodes", "--no-headers"]);
+        e2e::text(&nodes.stdout).contains(" Ready ").then_some(())
+    });
+    cluster.kubectl(&["run", "web", "--image=kybern.local/toolbox", "--", "toolbox", "serve"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    cluster.kubectl(&["expose", "pod", "web", "--port=80", "--target-port=8080"]);
+    cluster.kybern(&["down"]);
+    let status = child.wait_with_output().unwrap().status;
+    assert!(status.success(), "{status}");
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let binary = cluster.binary.to_string_lossy().into_owned();
+    let inside = ["/bin/toolbox", "/proc/self/exe", binary.as_str()];
+    let executed = trace.lines().filter(|line| line.contains("execve(") && line.ends_with("= 0"));
+    let paths: Vec<&str> = executed.filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(paths.iter().any(|path| path.ends_with("toolbox")), "the container ran: {paths:?}");
+    let strangers: Vec<&&str> = paths.iter().filter(|path| !inside.contains(path)).collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
 }
 
 #[test]
