@@ -11,11 +11,13 @@ pub mod garbage;
 mod hash;
 mod namespace;
 mod node_ipam;
+mod node_lifecycle;
 pub mod pods;
 mod replica_set;
 mod root_ca;
 mod service;
 mod service_account;
+mod token_cleaner;
 
 use reconcile::Controller;
 use std::sync::Arc;
@@ -43,6 +45,9 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(csr::Signing),
     |_| Arc::new(csr::Cleaning),
     |settings| Arc::new(node_ipam::NodeIpam::new(&settings.pod_cidrs, settings.node_prefix)),
+    |_| Arc::new(node_lifecycle::NodeHealth::default()),
+    |_| Arc::new(node_lifecycle::NodeTaints),
+    |_| Arc::new(token_cleaner::TokenCleaner),
     |_| Arc::new(service_account::ServiceAccounts),
     |settings| Arc::new(root_ca::RootCa::new(&settings.ca_pem)),
 ];
