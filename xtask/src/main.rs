@@ -2,6 +2,7 @@
 //!
 //! Everything that a test needs beside Rust is installed here, by package name, and said so.
 mod bench;
+mod conformance;
 mod e2e;
 mod shell;
 mod test;
@@ -18,6 +19,8 @@ tasks:
   e2e [FILTER]      the end-to-end tests only: real kubectl, real containers
   bench [--peer upstream] [--json FILE] [ROW...]
                     measure, beside upstream's own control plane if asked
+  conformance build|images|run|groups|diff
+                    Kubernetes' own suite (needs Go): see docs/conformance.md
   codegen           make the table of schema facts anew (needs Go)";
 
 fn main() -> Result<()> {
@@ -28,6 +31,7 @@ fn main() -> Result<()> {
         Some("test") => test::run(),
         Some("e2e") => e2e::run(rest),
         Some("bench") => bench::run(rest),
+        Some("conformance") => conformance::run(rest),
         Some("codegen") => tools::codegen(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");

