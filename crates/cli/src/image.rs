@@ -1,7 +1,7 @@
 //! `kybern image`: images for the nodes of this machine, with a registry or without.
+use crate::Folder;
 use crate::output::{Format, Progress, bytes, print, show, table};
 use crate::paths::DataDir;
-use crate::Folder;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use images::{Auth, BuildSpec, ImageConfig, ImageRef, Images, PullOptions};
@@ -186,9 +186,7 @@ fn list(folder: &Folder, output: Format) -> Result<()> {
             .iter()
             .flat_map(|image| {
                 let names = if image.tags.is_empty() { &image.repo_digests } else { &image.tags };
-                let row = |name: String| {
-                    vec![name, short(&image.id).to_owned(), bytes(image.size)]
-                };
+                let row = |name: String| vec![name, short(&image.id).to_owned(), bytes(image.size)];
                 match names.as_slice() {
                     [] => vec![row("<none>".to_owned())],
                     names => names.iter().cloned().map(row).collect(),
@@ -227,7 +225,8 @@ fn pull(folder: &Folder, image: &str, options: &PullOptions, quiet: bool) -> Res
             shown.line(&format!("{} of {}", bytes(now.done), bytes(now.total)));
         }
     });
-    let pulled = crate::runtime_for_command()?.block_on(store.pull(&reference, options, Some(tell)));
+    let pulled =
+        crate::runtime_for_command()?.block_on(store.pull(&reference, options, Some(tell)));
     told(&pulled?);
     Ok(())
 }

@@ -84,7 +84,7 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
         pod_cidrs: vec![cluster.pod_cidr.clone()],
         node_prefix: 24,
     };
-    let signer: Arc<dyn reconcile::Signer> = Arc::new(Signer(pki.clone()));
+    let signer = Arc::new(informer::ClusterSigner::new(pki.clone()));
     let manager = informer::Manager::new(&caches, &controllers::all(&settings), Some(signer));
     let scheduler = scheduler::Scheduler::new(&caches);
     caches.start();
@@ -179,27 +179,6 @@ fn serving(cluster: &Cluster, pki: &Pki, service_ip: IpAddr) -> Result<rustls::S
 fn certificate_of_admin(pki: &Pki) -> Result<pki::Issued> {
     let profile = Profile::client("kubernetes-admin", &[User::MASTERS]);
     pki.certificate("admin", &profile).context("cannot make the administrator's certificate")
-}
-
-struct Signer(Arc<Pki>);
-
-impl reconcile::Signer for Signer {
-    fn sign(&self, request: &reconcile::SignRequest) -> Result<Vec<u8>, String> {
-        let pem = String::from_utf8_lossy(&request.request);
-        let facts = pki::Authority::inspect(&pem).map_err(|error| error.to_string())?;
-        let profile = Profile {
-            common_name: facts.common_name,
-            organizations: facts.organizations,
-            dns_names: facts.dns_names,
-            addresses: facts.addresses,
-            client: request.usages.iter().any(|usage| usage == "client auth"),
-            server: request.usages.iter().any(|usage| usage == "server auth"),
-            life: request.expiration_seconds.map(|s| Duration::from_secs(u64::from(s))),
-            ..Profile::default()
-        };
-        let signed = self.0.ca.sign_csr(&pem, &profile).map_err(|error| error.to_string())?;
-        Ok(signed.into_bytes())
-    }
 }
 
 /// Where a node finds what it must know of its cluster.

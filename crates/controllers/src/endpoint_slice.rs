@@ -1,23 +1,19 @@
 //! Keeps a Service's endpoint slices equal to the pods that it selects.
 //!
-//! Endpoints stay in the slice they are in; new ones fill slices that have room before a slice is
-//! added. Every address family has at least one slice, be it empty.
+//! Every address family of the Service has at least one slice, be it empty.
+use crate::slices::{self, Group, MANAGED_BY, Packing, SERVICE_NAME};
 use crate::{pods, service};
+use api::Key;
 use api::k8s::api::core::v1::{Node, Pod, Service, ServiceSpec};
 use api::k8s::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use api::{Key, Kind};
 use reconcile::{Controller, Declare, Effect, Index, Plan, Target, Turn, Watch, World, meta};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) struct EndpointSlices;
 
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const ZONE: &str = "topology.kubernetes.io/zone";
-const SLICE_MAX: usize = 100;
 
 static BY_SERVICE: Index<EndpointSlice> = Index { name: "service", value: service_value };
 
@@ -65,17 +61,15 @@ impl Controller for EndpointSlices {
         let mut existing: Vec<&Arc<EndpointSlice>> =
             turn.world.by(&BY_SERVICE, &turn.key.to_string()).collect();
         existing.retain(|slice| !meta::is_deleting(&slice.metadata));
-        existing.sort_by_key(|slice| slice.key());
         let members = service::members(turn.world, &turn.key.namespace, &selector);
         let families = families(spec);
         for slice in existing.iter().filter(|slice| !families.contains(&&*slice.address_type)) {
             plan.push(Effect::delete(&***slice));
         }
         for family in families {
-            let of_family: Vec<_> =
-                existing.iter().copied().filter(|slice| slice.address_type == family).collect();
             let work = Work { service, spec, family, members: &members, world: turn.world };
-            work.reconcile(&of_family, &mut plan);
+            let packing = work.packing();
+            packing.reconcile(&slices::of_family(&existing, family), work.desired(), &mut plan);
         }
         plan
     }
@@ -95,27 +89,18 @@ struct Work<'a> {
     world: &'a World,
 }
 
-/// Endpoints that share their ports, by what identifies each.
-type Group = BTreeMap<(String, Option<String>), Endpoint>;
-
 impl Work<'_> {
-    fn reconcile(&self, existing: &[&Arc<EndpointSlice>], plan: &mut Plan) {
-        let mut groups = self.desired();
-        let mut rest: Vec<&&Arc<EndpointSlice>> = existing.iter().collect();
-        if groups.is_empty() {
-            // A Service always has a slice; which of those it has stays does not matter.
-            groups.push((Vec::new(), Group::new()));
-        }
-        for (ports, group) in groups {
-            let same = |slice: &&&Arc<EndpointSlice>| {
-                slice.ports.as_deref().unwrap_or_default() == ports.as_slice()
-            };
-            let slices: Vec<_> = rest.iter().copied().filter(same).collect();
-            rest.retain(|slice| !same(slice));
-            self.fill(&slices, &ports, group, plan);
-        }
-        for slice in rest {
-            plan.push(Effect::delete(&***slice));
+    fn packing(&self) -> Packing<'_> {
+        let trigger = service::trigger_time(self.service, self.members.iter().copied());
+        let trigger = trigger.map(|at| (service::TRIGGER_TIME.to_owned(), at));
+        Packing {
+            family: self.family,
+            namespace: meta::namespace(&self.service.metadata),
+            prefix: pods::name_prefix(meta::name(&self.service.metadata)),
+            labels: self.labels(),
+            owner: meta::controlled_by(self.service),
+            annotations: trigger.into_iter().collect(),
+            never_none: true,
         }
     }
 
@@ -127,11 +112,7 @@ impl Work<'_> {
             if ports.is_empty() && !service::is_headless(self.spec) {
                 continue;
             }
-            let at = groups.iter().position(|(its, _)| *its == ports).unwrap_or_else(|| {
-                groups.push((ports, Group::new()));
-                groups.len() - 1
-            });
-            groups[at].1.insert(identity(&endpoint), endpoint);
+            slices::insert(&mut groups, ports, endpoint);
         }
         groups
     }
@@ -173,62 +154,6 @@ impl Work<'_> {
         })
     }
 
-    /// Brings the slices of one set of ports up to date.
-    fn fill(
-        &self,
-        existing: &[&&Arc<EndpointSlice>],
-        ports: &[EndpointPort],
-        mut wanted: Group,
-        plan: &mut Plan,
-    ) {
-        let mut kept: Vec<(&Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
-        for slice in existing {
-            let endpoints = slice.endpoints.iter().flatten();
-            let kept_here = endpoints.filter_map(|endpoint| wanted.remove(&identity(endpoint)));
-            kept.push((**slice, kept_here.take(SLICE_MAX).collect()));
-        }
-        let mut fresh = wanted.into_values().peekable();
-        for (_, endpoints) in &mut kept {
-            while endpoints.len() < SLICE_MAX
-                && let Some(endpoint) = fresh.next()
-            {
-                endpoints.push(endpoint);
-            }
-        }
-        let mut others = kept.iter().filter(|(_, endpoints)| !endpoints.is_empty()).count();
-        let needs_placeholder = others == 0 && fresh.peek().is_none();
-        let placeholder =
-            if needs_placeholder { kept.first().map(|(slice, _)| slice.key()) } else { None };
-        for (slice, endpoints) in kept {
-            if endpoints.is_empty() && placeholder != Some(slice.key()) {
-                plan.push(Effect::delete(&**slice));
-                continue;
-            }
-            let mut new = EndpointSlice::clone(slice);
-            new.endpoints = Some(endpoints);
-            new.metadata.labels = Some(self.labels());
-            self.update(slice, new, plan);
-        }
-        let mut fresh: Vec<Endpoint> = fresh.collect();
-        while !fresh.is_empty() || (needs_placeholder && placeholder.is_none() && others == 0) {
-            let rest = fresh.split_off(fresh.len().min(SLICE_MAX));
-            plan.push(Effect::create(&self.slice(ports, std::mem::replace(&mut fresh, rest))));
-            others += 1;
-        }
-    }
-
-    fn update(&self, seen: &Arc<EndpointSlice>, mut new: EndpointSlice, plan: &mut Plan) {
-        let same = seen.endpoints.as_deref().unwrap_or_default()
-            == new.endpoints.as_deref().unwrap_or_default();
-        if same {
-            // An empty list and none are the same.
-            new.endpoints.clone_from(&seen.endpoints);
-        } else {
-            self.stamp(&mut new.metadata);
-        }
-        plan.push(Effect::update(&**seen, &new));
-    }
-
     fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = meta::labels(&self.service.metadata).clone();
         labels.remove(service::HEADLESS);
@@ -239,35 +164,6 @@ impl Work<'_> {
         }
         labels
     }
-
-    fn slice(&self, ports: &[EndpointPort], endpoints: Vec<Endpoint>) -> EndpointSlice {
-        let mut metadata = ObjectMeta {
-            namespace: self.service.metadata.namespace.clone(),
-            generate_name: Some(pods::name_prefix(meta::name(&self.service.metadata))),
-            labels: Some(self.labels()),
-            owner_references: Some(vec![meta::controlled_by(self.service)]),
-            ..ObjectMeta::default()
-        };
-        self.stamp(&mut metadata);
-        EndpointSlice {
-            metadata,
-            address_type: self.family.to_owned(),
-            endpoints: Some(endpoints),
-            ports: Some(ports.to_vec()),
-        }
-    }
-
-    fn stamp(&self, metadata: &mut ObjectMeta) {
-        if let Some(at) = service::trigger_time(self.service, self.members.iter().copied()) {
-            let annotations = metadata.annotations.get_or_insert_default();
-            annotations.insert(service::TRIGGER_TIME.to_owned(), at);
-        }
-    }
-}
-
-fn identity(endpoint: &Endpoint) -> (String, Option<String>) {
-    let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
-    (endpoint.addresses.first().cloned().unwrap_or_default(), uid)
 }
 
 #[cfg(test)]

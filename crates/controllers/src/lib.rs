@@ -6,6 +6,7 @@ mod conditions;
 mod csr;
 mod deployment;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 pub mod garbage;
 mod hash;
@@ -17,6 +18,7 @@ mod replica_set;
 mod root_ca;
 mod service;
 mod service_account;
+mod slices;
 mod token_cleaner;
 
 use reconcile::Controller;
@@ -39,6 +41,7 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(replica_set::ReplicationControllers),
     |_| Arc::new(deployment::Deployments),
     |_| Arc::new(endpoint_slice::EndpointSlices),
+    |_| Arc::new(endpoint_slice_mirroring::Mirroring),
     |_| Arc::new(endpoints::EndpointsObjects),
     |_| Arc::new(namespace::Namespaces),
     |_| Arc::new(csr::Approving),

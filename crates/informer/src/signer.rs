@@ -2,21 +2,21 @@
 //!
 //! Each signer has its rules about names and usages; a request that breaks them is not signed,
 //! whoever has approved it.
-use pki::{Authority, CsrFacts, Profile};
+use pki::{Authority, CsrFacts, Pki, Profile};
 use reconcile::{SignRequest, Signer};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub struct ClusterSigner {
-    authority: Arc<Authority>,
+    pki: Arc<Pki>,
 }
 
 const LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 const LIFE_MIN: Duration = Duration::from_secs(600);
 
 impl ClusterSigner {
-    pub fn new(authority: Arc<Authority>) -> Self {
-        Self { authority }
+    pub fn new(pki: Arc<Pki>) -> Self {
+        Self { pki }
     }
 }
 
@@ -27,7 +27,7 @@ impl Signer for ClusterSigner {
         let mut profile = judge(request, &facts)?;
         let asked = request.expiration_seconds.map_or(LIFE_MAX, |s| Duration::from_secs(s.into()));
         profile.life = Some(asked.clamp(LIFE_MIN, LIFE_MAX));
-        let signed = self.authority.sign_csr(pem, &profile).map_err(|error| error.to_string())?;
+        let signed = self.pki.ca.sign_csr(pem, &profile).map_err(|error| error.to_string())?;
         Ok(signed.into_bytes())
     }
 }
