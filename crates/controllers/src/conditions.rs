@@ -1,7 +1,9 @@
 //! Conditions of different kinds of object, handled alike.
 use api::k8s::api::apps::v1::{DeploymentCondition, ReplicaSetCondition};
 use api::k8s::api::certificates::v1::CertificateSigningRequestCondition;
-use api::k8s::api::core::v1::{NamespaceCondition, NodeCondition, ReplicationControllerCondition};
+use api::k8s::api::core::v1::{
+    NamespaceCondition, NodeCondition, PodCondition, ReplicationControllerCondition,
+};
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::Now;
 
@@ -58,6 +60,7 @@ condition!(
     String::as_str,
     last_update_time
 );
+condition!(PodCondition, std::convert::identity, String::as_str);
 condition!(NodeCondition, std::convert::identity, String::as_str, last_heartbeat_time);
 
 pub(crate) fn find<'a, C: Condition>(conditions: &'a Option<Vec<C>>, kind: &str) -> Option<&'a C> {

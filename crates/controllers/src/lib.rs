@@ -13,6 +13,8 @@ mod hash;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod nodes;
+mod pod_gc;
 pub mod pods;
 mod replica_set;
 mod root_ca;
@@ -20,6 +22,7 @@ mod service;
 mod service_account;
 mod slices;
 mod token_cleaner;
+mod taint_eviction;
 
 use reconcile::Controller;
 use std::sync::Arc;
@@ -52,6 +55,8 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(node_lifecycle::NodeTaints),
     |_| Arc::new(token_cleaner::TokenCleaner),
     |_| Arc::new(service_account::ServiceAccounts),
+    |_| Arc::new(pod_gc::PodGc),
+    |_| Arc::new(taint_eviction::TaintEviction),
     |settings| Arc::new(root_ca::RootCa::new(&settings.ca_pem)),
 ];
 

@@ -1,4 +1,5 @@
 //! What can be told of a pod from its spec and status.
+use crate::conditions;
 use api::k8s::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
 use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use reconcile::{Now, meta};
@@ -29,6 +30,14 @@ pub fn node(pod: &Pod) -> &str {
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Tells that the pod is about to be deleted by the cluster, and why.
+pub fn set_disrupted(pod: &mut Pod, reason: &str, message: &str, now: Now) {
+    let conditions = &mut pod.status.get_or_insert_default().conditions;
+    let disrupted: PodCondition =
+        conditions::Condition::make("DisruptionTarget", "True", reason, message, now);
+    conditions::set(conditions, disrupted);
 }
 
 pub fn is_ready(pod: &Pod) -> bool {

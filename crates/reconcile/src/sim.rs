@@ -176,11 +176,14 @@ impl Sim {
             }
             Effect::IfAllowed { then, .. } => self.execute(*then),
             Effect::PostSub { .. } | Effect::Sign(_) | Effect::EmptyNamespace { .. } => {}
-            Effect::Delete { target, key, uid, notes, .. } => {
+            Effect::Delete { target, key, uid, grace_seconds, notes } => {
                 let Some(object) = self.objects.get(&(target, key.clone())) else { return };
                 assert_eq!(object["metadata"]["uid"], json!(uid), "deletes another {key}");
                 let mut object = object.clone();
                 object["metadata"]["deletionTimestamp"] = json!(self.now.to_string());
+                if let Some(seconds) = grace_seconds {
+                    object["metadata"]["deletionGracePeriodSeconds"] = json!(seconds);
+                }
                 self.write(target, object);
                 self.events.extend(notes.and_then(|notes| notes.on_done(&key.name)));
             }
