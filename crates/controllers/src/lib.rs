@@ -2,8 +2,10 @@
 //!
 //! A controller cannot do I/O because it has nothing to do it with. Each is tested for two things
 //! besides what it does: a settled world plans nothing, and a crash after any effect is made good.
+mod amount;
 mod conditions;
 mod csr;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
@@ -17,12 +19,15 @@ mod nodes;
 mod pod_gc;
 pub mod pods;
 mod replica_set;
+mod revisions;
 mod root_ca;
 mod service;
 mod service_account;
 mod slices;
-mod token_cleaner;
+mod stateful_set;
 mod taint_eviction;
+mod token_cleaner;
+mod token_cleaner;
 
 use reconcile::Controller;
 use std::sync::Arc;
@@ -43,6 +48,8 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(replica_set::ReplicaSets),
     |_| Arc::new(replica_set::ReplicationControllers),
     |_| Arc::new(deployment::Deployments),
+    |_| Arc::new(daemon_set::DaemonSets),
+    |_| Arc::new(stateful_set::StatefulSets),
     |_| Arc::new(endpoint_slice::EndpointSlices),
     |_| Arc::new(endpoint_slice_mirroring::Mirroring),
     |_| Arc::new(endpoints::EndpointsObjects),

@@ -2,7 +2,9 @@
 use crate::conditions;
 use api::k8s::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
 use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use reconcile::{Now, meta};
+use api::{Key, Kind, LabelSelector};
+use reconcile::{Effect, Now, Plan, World, meta};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub fn phase(pod: &Pod) -> &str {
@@ -71,6 +73,68 @@ pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Now) -> Result<(), O
 pub fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     statuses.into_iter().flatten().map(|status| status.restart_count).max().unwrap_or(0)
+}
+
+/// Owned pods that match, after adoptions and releases.
+pub(crate) fn claim<'a, K: Kind>(
+    owner: &K,
+    selector: &LabelSelector,
+    world: &'a World,
+    plan: &mut Plan,
+) -> Vec<&'a Arc<Pod>> {
+    claim_if(owner, selector, |_| true, world, plan)
+}
+
+/// As [`claim`], of those pods only that also meet another condition.
+pub(crate) fn claim_if<'a, K: Kind>(
+    owner: &K,
+    selector: &LabelSelector,
+    fits: impl Fn(&Pod) -> bool,
+    world: &'a World,
+    plan: &mut Plan,
+) -> Vec<&'a Arc<Pod>> {
+    let deleting = meta::is_deleting(owner.metadata());
+    let mut claimed = Vec::new();
+    for pod in world.owned_by::<Pod>(owner.uid()) {
+        if selector.matches(meta::labels(&pod.metadata)) && fits(pod) {
+            claimed.push(pod);
+        } else if !deleting && !meta::is_deleting(&pod.metadata) {
+            let mut released = Pod::clone(pod);
+            let owners = released.metadata.owner_references.iter_mut();
+            owners.for_each(|owners| owners.retain(|of| of.uid != owner.uid()));
+            plan.push(Effect::update(&**pod, &released));
+        }
+    }
+    if deleting || selector.is_everything() {
+        return claimed;
+    }
+    for pod in world.select::<Pod>(meta::namespace(owner.metadata()), selector) {
+        if meta::controller_of(&pod.metadata).is_none() && is_active(pod) && fits(pod) {
+            let mut adopted = Pod::clone(pod);
+            let owners = adopted.metadata.owner_references.get_or_insert_default();
+            owners.retain(|of| of.uid != owner.uid());
+            owners.push(meta::controlled_by(owner));
+            plan.push(Effect::update(&**pod, &adopted));
+            claimed.push(pod);
+        }
+    }
+    claimed
+}
+
+/// For watches: the object of a kind that controls the pod, or all that might adopt it.
+pub(crate) fn claimants<K: Kind>(
+    world: &World,
+    pod: &Pod,
+    selector: impl Fn(&K) -> LabelSelector,
+) -> Vec<Key> {
+    let namespace = meta::namespace(&pod.metadata);
+    if let Some(owner) = meta::controller_of(&pod.metadata) {
+        let ours = owner.kind == K::KIND && owner.api_version == K::API_VERSION;
+        return ours.then(|| Key::new(namespace, &owner.name)).into_iter().collect();
+    }
+    let labels = meta::labels(&pod.metadata);
+    let matching = world.in_namespace::<K>(namespace).filter(|one| selector(one).matches(labels));
+    matching.map(|one| one.key()).collect()
 }
 
 /// A pod as the template describes it, named by the server after `prefix`.

@@ -78,23 +78,15 @@ impl Controller for ReplicationControllers {
     }
 }
 
-/// The set that controls a pod, or all that might adopt it.
 fn sets_of<S: Replicated>(world: &World, pod: &Pod) -> Vec<Key> {
-    let namespace = meta::namespace(&pod.metadata);
-    if let Some(owner) = meta::controller_of(&pod.metadata) {
-        let ours = owner.kind == S::KIND && owner.api_version == S::API_VERSION;
-        return ours.then(|| Key::new(namespace, &owner.name)).into_iter().collect();
-    }
-    let labels = meta::labels(&pod.metadata);
-    let matching = world.in_namespace::<S>(namespace).filter(|set| set.selector().matches(labels));
-    matching.map(|set| set.key()).collect()
+    pods::claimants(world, pod, S::selector)
 }
 
 fn reconcile<S: Replicated>(turn: &Turn<'_>) -> Plan {
     let mut plan = Plan::nothing();
     let Some(set) = turn.world.get::<S>(turn.key) else { return plan };
     let deleting = meta::is_deleting(set.metadata());
-    let owned = claim(&**set, turn.world, deleting, &mut plan);
+    let owned = pods::claim(&**set, &set.selector(), turn.world, &mut plan);
     let live: Vec<&Arc<Pod>> = owned.iter().copied().filter(|pod| pods::is_active(pod)).collect();
     let counts = count(&**set, &owned, &live, turn, &mut plan);
     let wanted = set.wanted();
@@ -104,41 +96,6 @@ fn reconcile<S: Replicated>(turn: &Turn<'_>) -> Plan {
     let failure = turn.failed.and_then(|failed| failure_of(failed, live.len(), wanted));
     plan.push(Effect::status(&**set, &set.report(&counts, failure, turn)));
     plan
-}
-
-/// Owned pods that match, after adoptions and releases.
-fn claim<'a, S: Replicated>(
-    set: &S,
-    world: &'a World,
-    deleting: bool,
-    plan: &mut Plan,
-) -> Vec<&'a Arc<Pod>> {
-    let selector = set.selector();
-    let mut claimed = Vec::new();
-    for pod in world.owned_by::<Pod>(set.uid()) {
-        if selector.matches(meta::labels(&pod.metadata)) {
-            claimed.push(pod);
-        } else if !deleting && !meta::is_deleting(&pod.metadata) {
-            let mut released = Pod::clone(pod);
-            let owners = released.metadata.owner_references.iter_mut();
-            owners.for_each(|owners| owners.retain(|owner| owner.uid != set.uid()));
-            plan.push(Effect::update(&**pod, &released));
-        }
-    }
-    if deleting || selector.is_everything() {
-        return claimed;
-    }
-    for pod in world.select::<Pod>(meta::namespace(set.metadata()), &selector) {
-        if meta::controller_of(&pod.metadata).is_none() && pods::is_active(pod) {
-            let mut adopted = Pod::clone(pod);
-            let owners = adopted.metadata.owner_references.get_or_insert_default();
-            owners.retain(|owner| owner.uid != set.uid());
-            owners.push(meta::controlled_by(set));
-            plan.push(Effect::update(&**pod, &adopted));
-            claimed.push(pod);
-        }
-    }
-    claimed
 }
 
 fn count<S: Replicated>(

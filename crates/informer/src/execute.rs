@@ -111,7 +111,8 @@ impl Executor {
             Effect::Create { object, notes, .. } => {
                 let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
                 let result = self.client.create_value(&resource, namespace.as_deref(), &object);
-                (String::new(), notes, result.await)
+                let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                (name, notes, result.await)
             }
             Effect::Patch { key, patch, subresource, notes, .. } => {
                 let patch = Patch::Merge(patch);

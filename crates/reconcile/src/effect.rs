@@ -95,7 +95,8 @@ pub enum NoteKind {
 }
 
 /// The events that tell how an effect went: `{name}` stands for the object's name, which may be
-/// known only then, and `{error}` for what the API said.
+/// known only then, `{about}` for the name of what the event is about, and `{error}` for what the
+/// API said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notes {
     pub about: ObjectReference,
@@ -117,13 +118,17 @@ impl Note {
 impl Notes {
     pub fn on_done(&self, name: &str) -> Option<Note> {
         let (reason, message) = self.done?;
-        let message = message.replace("{name}", name);
+        let message = self.fill(message, name);
         Some(Note::new(self.about.clone(), NoteKind::Normal, reason, message))
     }
     pub fn on_failed(&self, name: &str, error: &str) -> Option<Note> {
         let (reason, message) = self.failed?;
-        let message = message.replace("{name}", name).replace("{error}", error);
+        let message = self.fill(message, name).replace("{error}", error);
         Some(Note::new(self.about.clone(), NoteKind::Warning, reason, message))
+    }
+    fn fill(&self, message: &str, name: &str) -> String {
+        let about = self.about.name.as_deref().unwrap_or_default();
+        message.replace("{name}", name).replace("{about}", about)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A deployment that changes size in the middle of a rollout: all its sets change in proportion.
 use super::rollout::At;
 use super::*;
+use crate::amount;
 use api::k8s::apimachinery::pkg::util::intstr::IntOrString;
 
 /// How many more, and how many fewer, pods than asked for there may be. Never both zero.
@@ -25,18 +26,10 @@ pub(super) fn surge(deployment: &Deployment) -> i32 {
     bounds(deployment).0
 }
 
-/// A number, or a share of the whole; a quarter if nothing is said.
+/// A quarter if nothing is said.
 fn resolve(value: Option<&IntOrString>, whole: i32, round_up: bool) -> i32 {
-    let percent = match value {
-        Some(IntOrString::Int(number)) => return (*number).max(0),
-        Some(IntOrString::String(text)) => {
-            text.strip_suffix('%').and_then(|text| text.parse().ok()).unwrap_or(0)
-        }
-        None => 25i64,
-    };
-    let share = i64::from(whole) * percent.max(0);
-    let share = if round_up { (share + 99) / 100 } else { share / 100 };
-    i32::try_from(share).unwrap_or(i32::MAX)
+    let quarter = IntOrString::String("25%".to_owned());
+    amount::resolve(value.unwrap_or(&quarter), whole, round_up)
 }
 
 impl Look<'_> {
