@@ -27,7 +27,6 @@ mod slices;
 mod stateful_set;
 mod taint_eviction;
 mod token_cleaner;
-mod token_cleaner;
 
 use reconcile::Controller;
 use std::sync::Arc;
