@@ -206,8 +206,9 @@ fn labels(given: &[String]) -> Result<BTreeMap<String, String>> {
     given
         .iter()
         .map(|text| {
-            let (key, value) =
-                text.split_once('=').with_context(|| format!("--node-label {text}: give key=value"))?;
+            let (key, value) = text
+                .split_once('=')
+                .with_context(|| format!("--node-label {text}: give key=value"))?;
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()

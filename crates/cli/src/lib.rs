@@ -1,5 +1,6 @@
 //! The `kybern` command line: one file per command, one line in [`Command`].
 
+mod agent;
 mod cluster;
 mod down;
 
@@ -71,6 +72,8 @@ enum Command {
     Image(image::Image),
     /// Make a token with which another machine joins
     Token(token::Token),
+    /// Run a node that joins a cluster
+    Agent(agent::Agent),
     /// Run the control plane (the API server, the controllers and the scheduler)
     Server(server::Server),
     /// Print completions for a shell
@@ -165,6 +168,7 @@ fn run(command: Command) -> Result<()> {
         Command::Kubeconfig(command) => command.run(),
         Command::Image(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Agent(command) => command.run(),
         Command::Server(command) => command.run(),
         Command::Completion(command) => {
             command.run();

@@ -214,19 +214,34 @@ async fn publish(client: &Client, cluster: &Cluster) -> Result<()> {
         "roleRef": {"apiGroup": rbac, "kind": "Role", "name": SETTINGS},
         "subjects": [group("system:nodes"), group("system:bootstrappers")],
     });
+    // A node routes to the others and serves all Services, as kube-proxy does elsewhere.
+    let network = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "kybern:node-network"},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "system:node-proxier"},
+        "subjects": [group("system:nodes")],
+    });
     let object = serde_json::to_value(&object).context("cannot encode the settings")?;
-    for (resource, object) in [
-        (Resource::fixed("", "v1", "configmaps"), object),
-        (Resource::fixed("rbac.authorization.k8s.io", "v1", "roles"), role),
-        (Resource::fixed("rbac.authorization.k8s.io", "v1", "rolebindings"), binding),
+    let public = Some("kube-public");
+    for (plural, namespace, object) in [
+        ("roles", public, role),
+        ("rolebindings", public, binding),
+        ("clusterrolebindings", None, network),
     ] {
-        create_or_keep(client, &resource, &object).await?;
+        let resource = Resource::fixed("rbac.authorization.k8s.io", "v1", plural);
+        create_or_keep(client, &resource, namespace, &object).await?;
     }
+    create_or_keep(client, &Resource::fixed("", "v1", "configmaps"), public, &object).await?;
     Ok(())
 }
 
-async fn create_or_keep(client: &Client, resource: &Resource, object: &Value) -> Result<()> {
-    match client.create_value(resource, Some("kube-public"), object).await {
+async fn create_or_keep(
+    client: &Client,
+    resource: &Resource,
+    namespace: Option<&str>,
+    object: &Value,
+) -> Result<()> {
+    match client.create_value(resource, namespace, object).await {
         Ok(_) => Ok(()),
         Err(client::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
         Err(error) => Err(error).context("cannot publish the cluster's settings"),
