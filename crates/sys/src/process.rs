@@ -182,6 +182,55 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(done).map(drop)
 }
 
+/// Signals caught since they were last taken, one bit each.
+static CAUGHT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+extern "C" fn note_signal(signal: libc::c_int) {
+    CAUGHT.fetch_or(1 << signal, std::sync::atomic::Ordering::SeqCst);
+}
+
+extern "C" fn end_by_signal(signal: libc::c_int) {
+    exit_now(128 + signal)
+}
+
+/// What a signal does to this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSignal {
+    Default,
+    Ignore,
+    /// Interrupts waiting system calls and is told by [`caught_signal`].
+    Note,
+    /// Ends the process with 128 + signal; for a container's first process, which the kernel
+    /// spares the default action.
+    End,
+}
+
+/// Sets what a signal does.
+pub fn on_signal(signal: i32, what: OnSignal) -> io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let handler = match what {
+        OnSignal::Default => SigHandler::SigDfl,
+        OnSignal::Ignore => SigHandler::SigIgn,
+        OnSignal::Note => SigHandler::Handler(note_signal),
+        OnSignal::End => SigHandler::Handler(end_by_signal),
+    };
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: both handlers only do what is allowed at any time: an atomic operation, or `_exit`.
+    unsafe { sigaction(Signal::try_from(signal)?, &action) }?;
+    Ok(())
+}
+
+/// Takes one of the signals noted since.
+pub fn caught_signal() -> Option<i32> {
+    use std::sync::atomic::Ordering::SeqCst;
+    let signal = CAUGHT.load(SeqCst).trailing_zeros();
+    if signal == 64 {
+        return None;
+    }
+    CAUGHT.fetch_and(!(1 << signal), SeqCst);
+    Some(signal as i32)
+}
+
 /// Closes all descriptors from `first` on. For the start of a program, before it opened any: one
 /// that is owned somewhere must not be closed behind its owner's back.
 pub fn close_from(first: u32) -> io::Result<()> {
