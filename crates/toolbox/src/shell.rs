@@ -46,6 +46,9 @@ struct Shell {
     xtrace: bool,
     pipefail: bool,
     interactive: bool,
+    /// This process has nothing to do after the next command: that takes its place, so that
+    /// signals to it arrive.
+    last: bool,
     /// A command was substituted, and the status is its.
     substituted: bool,
     /// In a condition, where a failure ends nothing.

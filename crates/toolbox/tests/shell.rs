@@ -72,6 +72,7 @@ const SCRIPTS: &[(&str, &str, i32)] = &[
     ("trap 'echo bye' EXIT; exit 7", "bye\n", 7),
     ("trap 'echo got' TERM; kill -TERM $$; echo after", "got\nafter\n", 0),
     ("sleep 0.01 & wait $!; echo $?; (exit 6) & wait $!; echo $?", "0\n6\n", 0),
+    ("sleep 1000 & kill $!; wait $!; echo $?", "143\n", 0),
     ("sh -c 'kill -9 $$'; echo $?", "137\n", 0),
     ("echo a; echo 'b", "", 2),
     ("x=${none:?is missing}; echo off", "", 2),
@@ -95,7 +96,7 @@ const SCRIPTS: &[(&str, &str, i32)] = &[
 ];
 
 fn a_trap_ends_a_wait() {
-    let script = "trap 'echo got; exit 3' TERM; echo ready; sleep 1000 & wait";
+    let script = "trap 'echo got; kill $!; exit 3' TERM; sleep 1000 & echo ready; wait";
     let mut child = sh(script).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::fcntl::{Flock, FlockArg};
 use sys::cgroup::{Cgroups, DeviceRule, Limits};
 use sys::ns::Kind;
 use sys::process::{Ended, Fork};
@@ -60,6 +61,8 @@ struct Container {
     /// Why its program could not be executed, and who waits to hear it.
     failed: Option<(String, Caller)>,
     streams: Streams,
+    /// A shared lock on the topmost layer: the image store removes no layer of an image in use.
+    _layer: Option<Flock<File>>,
 }
 
 struct Exec {
@@ -314,8 +317,9 @@ impl Pod {
             return Err(failure(FailureKind::State, format!("container id {id:?} cannot be used")));
         }
         let folder = layout::container(&self.folder, id);
-        let config = layout::read_json(&folder.join("config.json"))
+        let config: ContainerConfig = layout::read_json(&folder.join("config.json"))
             .map_err(system("cannot read the container's configuration"))?;
+        let layer = hold_layer(&config).map_err(|m| failure(FailureKind::Create, m))?;
         let record = Record { created_at: layout::now(), ..Record::default() };
         let container = Container {
             id: id.to_owned(),
@@ -324,6 +328,7 @@ impl Pod {
             pid: None,
             failed: None,
             streams: Streams::default(),
+            _layer: layer,
         };
         container.save(&self.folder)?;
         self.containers.push(container);
@@ -725,6 +730,15 @@ impl Start {
             }
         }
     }
+}
+
+fn hold_layer(config: &ContainerConfig) -> Result<Option<Flock<File>>, String> {
+    let Some(top) = config.layers.last() else { return Ok(None) };
+    let fail = |e: io::Error| format!("image layer {}: {}", top.display(), sys::reason(&e));
+    let folder = File::open(top).map_err(fail)?;
+    // Refused only while the store is removing it.
+    let lock = Flock::lock(folder, FlockArg::LockSharedNonblock);
+    lock.map(Some).map_err(|(_, e)| fail(e.into()))
 }
 
 fn never_started(message: &str) -> Exit {

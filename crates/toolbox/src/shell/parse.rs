@@ -210,7 +210,7 @@ impl Parser {
         self.skip_blanks();
         let rest = &self.text[self.at..];
         let special = |c: &char| " \t\r\n;&|<>()'\"\\$`".contains(*c);
-        let length = rest.iter().position(|c| special(c)).unwrap_or(rest.len());
+        let length = rest.iter().position(special).unwrap_or(rest.len());
         let ended = rest.get(length).is_none_or(|c| " \t\r\n;&|<>()".contains(*c));
         (length > 0 && ended).then(|| rest[..length].iter().collect())
     }
@@ -437,17 +437,19 @@ impl Parser {
                 redirections.push(redirection);
                 continue;
             }
-            if words.is_empty() {
-                if let Some(assignment) = self.assignment()? {
-                    assignments.push(assignment);
-                    continue;
-                }
+            if words.is_empty()
+                && let Some(assignment) = self.assignment()?
+            {
+                assignments.push(assignment);
+                continue;
             }
             let Some(word) = self.word()? else { break };
-            if words.is_empty() && assignments.is_empty() && redirections.is_empty() {
-                if let Some(function) = self.function(&word)? {
-                    return Ok(Command { kind: function, redirections });
-                }
+            if words.is_empty()
+                && assignments.is_empty()
+                && redirections.is_empty()
+                && let Some(function) = self.function(&word)?
+            {
+                return Ok(Command { kind: function, redirections });
             }
             words.push(word);
         }

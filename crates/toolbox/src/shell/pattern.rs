@@ -136,6 +136,6 @@ mod tests {
         }
         assert!(!matches(&[('*', true)], &['a']), "quoted");
         let long: Vec<Char> = "*a".repeat(30).chars().map(|c| (c, false)).collect();
-        assert!(!matches(&long, &vec!['a'; 20]));
+        assert!(!matches(&long, &['a'; 20]));
     }
 }

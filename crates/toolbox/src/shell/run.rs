@@ -52,6 +52,11 @@ impl Shell {
                 Ok(())
             }
             Fork::Child => {
+                let [(_, only)] = &item.chain[..] else {
+                    let done = self.chain(item);
+                    self.end(done)
+                };
+                self.last = !only.negated && only.commands.len() == 1;
                 let done = self.chain(item);
                 self.end(done)
             }
@@ -98,6 +103,7 @@ impl Shell {
                         let _ = sys::process::redirect(&writer, 1);
                     }
                     drop(input);
+                    self.last = true;
                     let done = self.command(command);
                     self.end(done)
                 }
@@ -140,6 +146,7 @@ impl Shell {
                     let _ = on_signal(signal, OnSignal::Default);
                 }
             }
+            self.last = false;
             self.traps.clear();
             self.children.clear();
             self.interactive = false;
@@ -216,6 +223,7 @@ impl Shell {
             let name = arguments.remove(0);
             return self.simple(&name, &arguments, set, &command.redirections);
         }
+        self.last = false;
         self.redirected(&command.redirections, |shell| shell.compound(&command.kind))
     }
 
@@ -398,6 +406,7 @@ impl Shell {
         set: Vec<(String, String)>,
         redirections: &[Redirection],
     ) -> Done {
+        let last = std::mem::take(&mut self.last);
         if name == "exec" {
             let saved = match self.redirect(redirections)? {
                 Ok(saved) => saved,
@@ -432,7 +441,8 @@ impl Shell {
                 done
             });
         }
-        match self.fork()? {
+        let forked = if last { Fork::Child } else { self.fork()? };
+        match forked {
             Fork::Parent(pid) => {
                 self.status = self.wait_for(pid);
                 if self.interactive {
