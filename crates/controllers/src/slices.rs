@@ -29,6 +29,12 @@ pub(crate) struct Packing<'a> {
     pub(crate) never_none: bool,
 }
 
+/// What filling the slices of one set of ports leaves over.
+struct Filled<'a> {
+    surplus: Vec<&'a Arc<EndpointSlice>>,
+    missing: Vec<Vec<Endpoint>>,
+}
+
 /// Adds an endpoint to the group of its ports.
 pub(crate) fn insert(
     groups: &mut Vec<(Vec<EndpointPort>, Group)>,
@@ -58,28 +64,41 @@ impl Packing<'_> {
         if groups.is_empty() && self.never_none {
             groups.push((Vec::new(), Group::new()));
         }
+        let mut surplus = Vec::new();
+        let mut missing = Vec::new();
         for (ports, group) in groups {
             let same = |slice: &&Arc<EndpointSlice>| {
                 slice.ports.as_deref().unwrap_or_default() == ports.as_slice()
             };
             let slices: Vec<_> = rest.iter().copied().filter(same).collect();
             rest.retain(|slice| !same(slice));
-            self.fill(&slices, &ports, group, plan);
+            let filled = self.fill(&slices, &ports, group, plan);
+            surplus.extend(filled.surplus);
+            missing.extend(filled.missing.into_iter().map(|endpoints| (ports.clone(), endpoints)));
         }
-        for slice in rest {
+        surplus.extend(rest);
+        // A slice that is not needed for what it held is used for what needs one.
+        let mut surplus = surplus.into_iter();
+        for (ports, endpoints) in missing {
+            match surplus.next() {
+                Some(slice) => self.update(slice, ports, endpoints, plan),
+                None => plan.push(Effect::create(&self.slice(ports, endpoints))),
+            }
+        }
+        for slice in surplus {
             plan.push(Effect::delete(&**slice));
         }
     }
 
     /// Brings the slices of one set of ports up to date.
-    fn fill(
+    fn fill<'a>(
         &self,
-        existing: &[&Arc<EndpointSlice>],
+        existing: &[&'a Arc<EndpointSlice>],
         ports: &[EndpointPort],
         mut wanted: Group,
         plan: &mut Plan,
-    ) {
-        let mut kept: Vec<(&Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
+    ) -> Filled<'a> {
+        let mut kept: Vec<(&'a Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
         for slice in existing {
             let mut here = Vec::new();
             for endpoint in slice.endpoints.iter().flatten() {
@@ -100,28 +119,39 @@ impl Packing<'_> {
         let filled = kept.iter().any(|(_, endpoints)| !endpoints.is_empty());
         let placeholder = self.never_none && !filled && fresh.peek().is_none();
         let mut kept_empty = false;
+        let mut result = Filled { surplus: Vec::new(), missing: Vec::new() };
         for (slice, endpoints) in kept {
             if endpoints.is_empty() {
                 if !placeholder || kept_empty {
-                    plan.push(Effect::delete(&**slice));
+                    result.surplus.push(slice);
                     continue;
                 }
                 kept_empty = true;
             }
-            self.update(slice, endpoints, plan);
+            self.update(slice, ports.to_vec(), endpoints, plan);
         }
         let mut fresh: Vec<Endpoint> = fresh.collect();
         if placeholder && !kept_empty {
-            plan.push(Effect::create(&self.slice(ports, Vec::new())));
+            result.missing.push(Vec::new());
         }
         while !fresh.is_empty() {
             let rest = fresh.split_off(fresh.len().min(SLICE_MAX));
-            plan.push(Effect::create(&self.slice(ports, std::mem::replace(&mut fresh, rest))));
+            result.missing.push(std::mem::replace(&mut fresh, rest));
         }
+        result
     }
 
-    fn update(&self, seen: &Arc<EndpointSlice>, endpoints: Vec<Endpoint>, plan: &mut Plan) {
+    fn update(
+        &self,
+        seen: &Arc<EndpointSlice>,
+        ports: Vec<EndpointPort>,
+        endpoints: Vec<Endpoint>,
+        plan: &mut Plan,
+    ) {
         let mut new = EndpointSlice::clone(seen);
+        if seen.ports.as_deref().unwrap_or_default() != ports.as_slice() {
+            new.ports = Some(ports);
+        }
         new.metadata.labels = Some(self.labels.clone());
         // An empty list and none are the same.
         if seen.endpoints.as_deref().unwrap_or_default() != endpoints.as_slice() {
@@ -134,7 +164,7 @@ impl Packing<'_> {
         plan.push(Effect::update(&**seen, &new));
     }
 
-    fn slice(&self, ports: &[EndpointPort], endpoints: Vec<Endpoint>) -> EndpointSlice {
+    fn slice(&self, ports: Vec<EndpointPort>, endpoints: Vec<Endpoint>) -> EndpointSlice {
         EndpointSlice {
             metadata: ObjectMeta {
                 namespace: Some(self.namespace.to_owned()),
@@ -146,7 +176,7 @@ impl Packing<'_> {
             },
             address_type: self.family.to_owned(),
             endpoints: Some(endpoints),
-            ports: Some(ports.to_vec()),
+            ports: Some(ports),
         }
     }
 }

@@ -107,9 +107,11 @@ fn no_pods_leave_one_empty_slice() {
     sim.remove::<Pod>(&Key::new("a", "p002"));
     sim.settle(&EndpointSlices, &key);
     assert_eq!(sizes(&sim), [0]);
+    let before = sim.all::<EndpointSlice>()[0].metadata.name.clone();
     sim.put::<Pod>(pod(3, true));
     sim.settle(&EndpointSlices, &key);
     assert_eq!(sizes(&sim), [1]);
+    assert_eq!(sim.all::<EndpointSlice>()[0].metadata.name, before, "the slice is used again");
 }
 
 #[test]
