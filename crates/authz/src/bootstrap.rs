@@ -279,6 +279,13 @@ pub fn objects() -> Vec<Value> {
             "subjects": subjects,
         }));
     }
+    // Every node does for itself what elsewhere a proxy's account does.
+    out.push(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": metadata("kybern:node-network"),
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "system:node-proxier"},
+        "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": "system:nodes"}],
+    }));
     out.extend(namespaced());
     out
 }
