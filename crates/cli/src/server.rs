@@ -232,7 +232,23 @@ async fn publish(client: &Client, cluster: &Cluster) -> Result<()> {
         create_or_keep(client, &resource, namespace, &object).await?;
     }
     create_or_keep(client, &Resource::fixed("", "v1", "configmaps"), public, &object).await?;
+    let dns = dns_service(&cluster.dns_ip()?.to_string());
+    let services = Resource::fixed("", "v1", "services");
+    create_or_keep(client, &services, Some("kube-system"), &dns).await?;
     Ok(())
+}
+
+/// Every node answers for it itself, so it selects no pods.
+fn dns_service(address: &str) -> Value {
+    let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": 53});
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {
+            "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true",
+            "kubernetes.io/name": "CoreDNS",
+        }},
+        "spec": {"clusterIP": address, "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")]},
+    })
 }
 
 async fn create_or_keep(
