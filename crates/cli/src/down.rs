@@ -5,7 +5,10 @@ use crate::paths::DataDir;
 use crate::{Folder, kubeconfig, process, up};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+const END_TIMEOUT_MS: u16 = 10_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kybern down\n  kybern down --wipe")]
@@ -52,11 +55,68 @@ impl Down {
     }
 }
 
-/// Containers, their mounts and cgroups, then links and packet rules.
+/// Containers with their cgroups, then what is mounted for them, then links and packet rules.
 pub(crate) fn end_workloads(dir: &DataDir, cluster: &Cluster) -> Result<()> {
     for entry in std::fs::read_dir(dir.nodes()).into_iter().flatten().flatten() {
-        runtime::cleanup_all(&entry.path())
+        runtime::cleanup_all(&entry.path().join("runtime"))
             .with_context(|| format!("cannot end the pods under {}", entry.path().display()))?;
     }
+    unmount_below(dir.root())?;
+    let group = cgroup_of(cluster);
+    let cgroups = sys::cgroup::Cgroups::detect().context("cannot find the cgroups")?;
+    if cgroups.exists(&group).context("cannot look for the cluster's cgroup")? {
+        let ended = cgroups.kill(&group, END_TIMEOUT_MS).and_then(|()| cgroups.remove(&group));
+        ended.with_context(|| format!("cannot remove the cgroup {group}"))?;
+    }
     net::cleanup(&cluster.id, dir.root()).context("cannot remove the cluster's network")
+}
+
+/// The cgroup that holds all of a cluster's pods on this machine.
+pub(crate) fn cgroup_of(cluster: &Cluster) -> String {
+    format!("/kybern-{}", cluster.id)
+}
+
+/// Volumes and whatever else is mounted in the data folder, the innermost first.
+fn unmount_below(root: &Path) -> Result<()> {
+    use nix::mount::{MntFlags, umount2};
+    let table =
+        std::fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let mut points: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(unescaped(point)))
+        .filter(|point| point.starts_with(root) && point != root)
+        .collect();
+    points.sort();
+    for point in points.iter().rev() {
+        match umount2(point, MntFlags::MNT_DETACH) {
+            // Mounted twice, or shared with one that is gone by now.
+            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot unmount {}", point.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The kernel writes a space as `\040`.
+fn unescaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                out.push(char::from(code));
+                rest = &after[3..];
+            }
+            None => {
+                out.push('\\');
+                rest = after;
+            }
+        }
+    }
+    out + rest
 }

@@ -153,7 +153,13 @@ fn inner_programs(args: &[OsString]) -> Option<ExitCode> {
     let rest: Vec<String> =
         args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let code = match (name, rest.first().map(String::as_str)) {
+        ("kybern", Some("toolbox")) => toolbox::main(&rest),
         ("kybern", Some("shim")) | ("exe", Some("shim")) => runtime::shim::main(&rest[1..]),
+        (name, _) if toolbox::is_tool(name) => {
+            let mut all = rest;
+            all.insert(0, name.to_owned());
+            toolbox::main(&all)
+        }
         _ => return None,
     };
     Some(ExitCode::from(code.clamp(0, 255) as u8))

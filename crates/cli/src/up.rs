@@ -148,6 +148,10 @@ impl Up {
         let access = crate::server::Access::load(dir)?;
         let config = kubeconfig::config(&access.kubeconfig(&cluster_url(cluster)));
         kubeconfig::write_admin(&dir.admin_kubeconfig(), &config)?;
+        let images = crate::image::store_of(dir).context("cannot open the image store")?;
+        images
+            .ensure_toolbox(std::path::Path::new("/proc/self/exe"), &toolbox::names())
+            .context("cannot make the built-in image")?;
         progress.line(&match cluster.nodes.len() {
             1 => "starting the node".to_owned(),
             n => format!("starting {n} nodes"),
