@@ -7,7 +7,7 @@ use crate::{Folder, kubeconfig, logging};
 use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use api::{User, Value};
+use api::{Key, User, Value};
 use client::{Client, HttpsConfig, Identity, Resource, Transport};
 use pki::{Pki, Profile};
 use rand::Rng;
@@ -257,6 +257,11 @@ async fn create_or_keep(
     namespace: Option<&str>,
     object: &Value,
 ) -> Result<()> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let key = Key::new(namespace.unwrap_or_default(), name);
+    if client.get_value(resource, &key).await.is_ok() {
+        return Ok(());
+    }
     match client.create_value(resource, namespace, object).await {
         Ok(_) => Ok(()),
         Err(client::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
