@@ -34,6 +34,10 @@ impl Images for Store {
 
     async fn pull(&self, reference: &str, logins: &[Vec<u8>]) -> Result<Pulled, PullError> {
         let parsed = parse(reference)?;
+        if let Some(image) = self.made_here(&parsed).await? {
+            let bytes = image.size;
+            return Ok(Pulled { image: Arc::new(converted(image)), bytes });
+        }
         let auths = logins.iter().flat_map(|login| logins_for(login, &parsed)).collect();
         let options = PullOptions { auths, ..PullOptions::default() };
         let image = self.images.pull(&parsed, &options, None).await.map_err(|e| failed(&e))?;
@@ -51,6 +55,19 @@ impl Images for Store {
                 Vec::new()
             }
             Err(_) => Vec::new(),
+        }
+    }
+}
+
+impl Store {
+    /// An image that was imported or built on this machine: no registry knows it better.
+    async fn made_here(&self, reference: &ImageRef) -> Result<Option<images::Image>, PullError> {
+        let (images, reference) = (self.images.clone(), reference.clone());
+        let found = tokio::task::spawn_blocking(move || images.resolve(&reference)).await;
+        match found {
+            Ok(Ok(found)) => Ok(found.filter(|image| image.repo_digests.is_empty())),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(PullError::Failed("looking for the image was interrupted".to_owned())),
         }
     }
 }

@@ -14,6 +14,9 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use target::Target;
 
+/// Of a node's refusal, which is a line.
+const REFUSAL_MAX_BYTES: usize = 64 * 1024;
+
 pub(crate) async fn run(
     context: Context,
     mut request: Request<Body>,
@@ -49,6 +52,9 @@ pub(crate) async fn run(
     let mut response = send(link, forwarded, &target).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         strip_hop_headers(response.headers_mut(), false);
+        if sub != "proxy" && !response.status().is_success() {
+            return Err(refused_by_node(response).await);
+        }
         if let (Some(prefix), true) = (&target.public_prefix, sub == "proxy") {
             mend_location(response.headers_mut(), prefix);
         }
@@ -73,6 +79,24 @@ pub(crate) async fn run(
     *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switched.headers_mut() = parts.headers;
     Ok(switched)
+}
+
+/// What a node says in plain text, as the error that clients expect.
+async fn refused_by_node(response: Response<hyper::body::Incoming>) -> ApiError {
+    let status = response.status();
+    let body = http_body_util::Limited::new(response.into_body(), REFUSAL_MAX_BYTES);
+    let text = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    match status {
+        StatusCode::BAD_REQUEST => ApiError::bad_request(text),
+        StatusCode::NOT_FOUND => {
+            let mut error = ApiError::no_such_path();
+            error.message = format!("the server could not find the requested resource ({text})");
+            error
+        }
+        StatusCode::FORBIDDEN => ApiError::forbidden("", "", "", text),
+        _ => ApiError::internal(text),
+    }
 }
 
 /// Running something in a pod takes the right to create, whichever method the client uses for it.
