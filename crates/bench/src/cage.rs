@@ -1,0 +1,28 @@
+//! The namespaces that the benchmarks run in: a network with loopback only, processes that the
+//! kernel ends with this program, and mounts that go with them.
+use anyhow::{Context, Result, ensure};
+use std::process::Command;
+
+const MARK: &str = "KYBERN_BENCH_INSIDE";
+/// Brings loopback up in the fresh namespace, then becomes this program again.
+const INSIDE: &str = "ip link set lo up && exec \"$@\"";
+
+pub(crate) fn inside() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// Runs this program again inside; fails as it failed.
+pub(crate) fn enter() -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "the benchmarks make namespaces: run them as root");
+    let own = std::env::current_exe().context("cannot find the path of this program")?;
+    let status = Command::new("unshare")
+        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"])
+        .args([INSIDE, "sh"])
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .env(MARK, "1")
+        .status()
+        .context("cannot run unshare (util-linux)")?;
+    ensure!(status.success(), "the benchmarks ended with {status}");
+    Ok(())
+}
