@@ -1,8 +1,8 @@
 //! `cargo xtask conformance`: Kubernetes' own suite is the judge; this builds it, runs it against a
 //! clean cluster with no way out, and keeps the ledger of what it said.
 //!
-//! Nothing of upstream is in the repository: the Go module `conformance/` names what is compiled, and
-//! all that is made goes to the cache folder.
+//! Nothing of upstream is in the repository: the Go module `conformance/` names what is compiled,
+//! and all that is made goes to the cache folder.
 mod build;
 mod cluster;
 mod images;

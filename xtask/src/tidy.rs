@@ -8,6 +8,9 @@ use std::process::Command;
 const LINES_MAX: usize = 800;
 const COLUMNS_MAX: usize = 100;
 
+/// Longer than allowed for now; the list only shrinks.
+const LONG: &[&str] = &["crates/runtime/src/shim/pod.rs", "crates/toolbox/src/shell/parse.rs"];
+
 /// Who may depend on whom: a crate depends only on crates of strictly lower layers.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["stdx"]),
@@ -22,11 +25,11 @@ const LAYERS: &[(u8, &[&str])] = &[
 
 /// Dependencies within a layer that the table of layers cannot express, each with its reason.
 const WITHIN: &[(&str, &str)] = &[
-    ("merge", "schema"),   // patches are driven by the schema graph
-    ("agent", "net"),      // the node's shell drives its network
-    ("runtime", "images"), // layers become root file systems
-    ("authz", "informer"),
-    ("admission", "informer"),
+    ("merge", "schema"),    // patches are driven by the schema graph
+    ("agent", "net"),       // the node's shell drives its network
+    ("runtime", "images"),  // layers become root file systems
+    ("admission", "authz"), // who may approve, sign or escalate
+    ("agent", "nodeapi"),   // the node's shell serves its API
 ];
 
 /// Crates that decide and never do: no async runtime, no client, no store.
@@ -72,7 +75,7 @@ fn check_file(path: &Path, faults: &mut Vec<String>) -> Result<()> {
         faults.push(format!("{shown}: name it after its module, not mod.rs"));
     }
     let lines = text.lines().count();
-    if lines > LINES_MAX {
+    if lines > LINES_MAX && !LONG.iter().any(|long| path.ends_with(long)) {
         faults.push(format!("{shown}: {lines} lines; split it below {LINES_MAX}"));
     }
     for (number, line) in text.lines().enumerate() {

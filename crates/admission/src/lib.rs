@@ -1,5 +1,5 @@
-//! What is mended or refused between decoding a write and storing it. One file per plugin; the order
-//! of [`ORDER`] has meaning, and is upstream's.
+//! What is mended or refused between decoding a write and storing it. One file per plugin; the
+//! order of [`ORDER`] has meaning, and is upstream's.
 //!
 //! Plugins are pure over [`Objects`]: they do not write. A mutating pass may run again for the same
 //! request (an update that lost a race starts over), so `mutate` is idempotent.

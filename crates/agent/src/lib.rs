@@ -1,9 +1,9 @@
 //! The node: runs the pods that are bound to it.
 //!
-//! `podlife` decides, `runtime` and `volume` do; this is the shell between them and the API. Nothing
-//! is polled: workers wake for changes of objects, for events of the runtime and for their own
-//! timers. Everything that must survive a restart of this process is in the runtime's list or in the
-//! API, so a new process takes over what an old one started.
+//! `podlife` decides, `runtime` and `volume` do; this is the shell between them and the API.
+//! Nothing is polled: workers wake for changes of objects, for events of the runtime and for their
+//! own timers. Everything that must survive a restart of this process is in the runtime's list or
+//! in the API, so a new process takes over what an old one started.
 pub mod act;
 
 pub mod cluster;

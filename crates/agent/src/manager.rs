@@ -57,7 +57,8 @@ struct Manager {
     synced: bool,
 }
 
-/// Follows the node's pods in the API and runs them. Never returns but with an error of the runtime.
+/// Follows the node's pods in the API and runs them. Never returns but with an error of the
+/// runtime.
 pub async fn run(
     shared: Arc<Shared>,
     node: watch::Receiver<Arc<Node>>,

@@ -61,8 +61,8 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { what, source }
 }
 
-/// Runs the node until `stopped` says true; pods go on running. Must be called in the node's network
-/// namespace. `ready` is called once, when the node is ready.
+/// Runs the node until `stopped` says true; pods go on running. Must be called in the node's
+/// network namespace. `ready` is called once, when the node is ready.
 pub async fn run(
     config: AgentConfig,
     mut stopped: watch::Receiver<bool>,

@@ -1,7 +1,7 @@
 //! Addresses and ports of Services: which are taken, kept in memory and rebuilt from the cache.
 //!
-//! A request reserves what it needs; the reservation becomes the stored Service's when the write has
-//! happened (the cache says so), and is let go when it has not ([`Lease`]).
+//! A request reserves what it needs; the reservation becomes the stored Service's when the write
+//! has happened (the cache says so), and is let go when it has not ([`Lease`]).
 use crate::cache::feed::Observer;
 use crate::config::{Cidr, Config};
 use crate::table::Row;

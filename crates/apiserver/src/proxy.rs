@@ -1,5 +1,5 @@
-//! `exec`, `attach`, `portforward`, `log` and `proxy`: the request goes on to a node, pod or Service,
-//! and bytes go both ways. Upgrades (SPDY, WebSocket) are passed on as they are.
+//! `exec`, `attach`, `portforward`, `log` and `proxy`: the request goes on to a node, pod or
+//! Service, and bytes go both ways. Upgrades (SPDY, WebSocket) are passed on as they are.
 mod dial;
 mod target;
 

@@ -176,8 +176,8 @@ fn write_ca(path: &Path, pem: &str) -> Result<()> {
     crate::cluster::write_private(path, pem.as_bytes())
 }
 
-/// What the server tells its nodes: by the token, or as the node that this is already. Kept, so that a
-/// node starts while the server is away.
+/// What the server tells its nodes: by the token, or as the node that this is already. Kept, so
+/// that a node starts while the server is away.
 async fn settings(
     server: &str,
     ca_pem: &str,

@@ -1,8 +1,8 @@
 //! How a machine that knows only a token comes to trust a cluster.
 //!
-//! A join token is `K1<hash>::<id>.<secret>`: the SHA-256 of the cluster's certificate authority, and a
-//! bootstrap token. The server sends its authority in the handshake; only the one with that hash is
-//! believed, and everything after is verified against it.
+//! A join token is `K1<hash>::<id>.<secret>`: the SHA-256 of the cluster's certificate authority,
+//! and a bootstrap token. The server sends its authority in the handshake; only the one with that
+//! hash is believed, and everything after is verified against it.
 use anyhow::{Context, Result, bail, ensure};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;

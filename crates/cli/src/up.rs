@@ -329,7 +329,8 @@ fn stay(processes: &[Running]) -> Result<()> {
                 _ = term.recv() => return anyhow::Ok(None),
                 _ = int.recv() => return Ok(None),
                 _ = child.recv() => {
-                    if let Some(gone) = processes.iter().find(|process| !process::alive(**process)) {
+                    let mut all = processes.iter();
+                    if let Some(gone) = all.find(|process| !process::alive(**process)) {
                         return Ok(Some(gone.pid));
                     }
                 }

@@ -201,7 +201,8 @@ impl Graph {
         }
     }
 
-    /// A kind that is not served any more. That says nothing of its objects: nothing becomes absent.
+    /// A kind that is not served any more. That says nothing of its objects: nothing becomes
+    /// absent.
     pub fn drop_kind(&mut self, kind: &GroupKind) {
         let gone = self.places.extract_if(|place, _| place.kind == *kind);
         let gone: Vec<Uid> = gone.map(|(_, uid)| uid).collect();

@@ -1,5 +1,6 @@
 //! Image references, by the rules of the Docker command line: `[host/]path[:tag][@digest]`, where a
-//! missing host is `docker.io`, a bare name lives in `library/` there, and a missing tag is `latest`.
+//! missing host is `docker.io`, a bare name lives in `library/` there, and a missing tag is
+//! `latest`.
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,8 +1,11 @@
-//! A node's identity: from a bootstrap token to a client and a serving certificate, renewed in time.
+//! A node's identity: from a bootstrap token to a client and a serving certificate, renewed in
+//! time.
 //!
-//! Both certificates come through CertificateSigningRequests, whoever runs the node: the client one as
+//! Both certificates come through CertificateSigningRequests, whoever runs the node: the client one
+//! as
 //! `system:node:NAME` in `system:nodes`, the serving one for the node's names and addresses. Keys
-//! are made here and never leave the node; files have mode 0600. Waiting is by watch, never by time.
+//! are made here and never leave the node; files have mode 0600. Waiting is by watch, never by
+//! time.
 mod csr;
 mod store;
 

@@ -33,8 +33,8 @@ pub struct NodeNs {
     pub host_ip: Ipv4Addr,
 }
 
-/// Makes (or finds) the bridge `kybn<id>` and gives the host the first address of `subnet` on it: an
-/// address of the machine that every pod and node of the cluster can reach.
+/// Makes (or finds) the bridge `kybn<id>` and gives the host the first address of `subnet` on it:
+/// an address of the machine that every pod and node of the cluster can reach.
 pub fn ensure_host(cluster_id: &str, subnet: Ipv4Net) -> Result<Ipv4Addr> {
     names::check_id(cluster_id)?;
     let host_ip = Ipv4Addr::from(u32::from(subnet.network()) + 1);

@@ -1,7 +1,7 @@
 //! Container logs: read from the files that the runtime writes, as they were or as they grow.
 //!
-//! A line of the file is `TIME STREAM TAG TEXT`; the tag `P` marks a part that the next line goes on.
-//! Rotated files (`NAME.TIME`, oldest first) are read before the current one.
+//! A line of the file is `TIME STREAM TAG TEXT`; the tag `P` marks a part that the next line goes
+//! on. Rotated files (`NAME.TIME`, oldest first) are read before the current one.
 use crate::handler::Body;
 use crate::{LogTarget, Refusal};
 use bytes::Bytes;

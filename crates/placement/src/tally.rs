@@ -1,7 +1,7 @@
 //! Counts of placed pods by node, kept as pods come and go.
 //!
-//! A tally is made when a decision first asks for it, by one look at all pods, and costs one match per
-//! change from then on. Tallies that nobody has asked for in a while are dropped.
+//! A tally is made when a decision first asks for it, by one look at all pods, and costs one match
+//! per change from then on. Tallies that nobody has asked for in a while are dropped.
 use crate::affinity::{Namespaces, PodTerm, Scope};
 use crate::pod::PodInfo;
 use crate::snapshot::NodeInfo;

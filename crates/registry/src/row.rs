@@ -253,9 +253,9 @@ pub struct Convert {
 /// One row of the table, as the request pipeline sees it.
 ///
 /// Objects are what the schema engine has already decoded: fields are known and of the right type.
-/// On a write the pipeline calls `default`, `prepare_*`, then `validate*`; metadata that is the same
-/// for every kind (names, labels, annotations, owner references, generation, timestamps) is the
-/// pipeline's business, not the row's.
+/// On a write the pipeline calls `default`, `prepare_*`, then `validate*`; metadata that is the
+/// same for every kind (names, labels, annotations, owner references, generation, timestamps) is
+/// the pipeline's business, not the row's.
 pub trait Resource: Send + Sync {
     fn info(&self) -> &Info;
     /// Fills in what the client left out. Also run on what is read, so it must be idempotent.

@@ -1,9 +1,9 @@
 //! Binds pods to nodes: the shell around `placement`.
 //!
-//! One task holds the snapshot and the queues and decides; bindings are written beside it, a bounded
-//! number at once. A decision counts at once ([`placement::Snapshot::place`]); a binding that fails is
-//! taken back. Pods that fit nowhere wait for a change that could help, and no timer runs for them
-//! but their back-off and one sweep in five minutes.
+//! One task holds the snapshot and the queues and decides; bindings are written beside it, a
+//! bounded number at once. A decision counts at once ([`placement::Snapshot::place`]); a binding
+//! that fails is taken back. Pods that fit nowhere wait for a change that could help, and no timer
+//! runs for them but their back-off and one sweep in five minutes.
 mod act;
 mod queue;
 

@@ -1,4 +1,5 @@
-//! Pods in the order of their turn: by priority, then by arrival; those that fit nowhere wait apart.
+//! Pods in the order of their turn: by priority, then by arrival; those that fit nowhere wait
+//! apart.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;

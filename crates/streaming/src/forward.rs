@@ -137,8 +137,8 @@ async fn pair(halves: &mut HashMap<String, Stream>, stream: Stream) -> Option<Fo
     })
 }
 
-/// Connections over WebSocket channels: data on channel `2n`, errors on `2n+1`; each begins with the
-/// port, low byte first.
+/// Connections over WebSocket channels: data on channel `2n`, errors on `2n+1`; each begins with
+/// the port, low byte first.
 pub async fn over_channels<I: Io>(io: I, protocol: &str, ports: &[u16]) -> io::Result<Forward> {
     let rules = ChannelRules {
         readable: (0..ports.len() * 2).map(|n| n % 2 == 0).collect(),

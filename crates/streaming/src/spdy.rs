@@ -1,8 +1,8 @@
 //! SPDY/3.1 as `kubectl` and client-go speak it: the server's side of a connection.
 //!
-//! The peer opens all streams. Like the library on the other side, no flow-control windows are kept:
-//! a stream that is not read holds up its connection. Headers are compressed with the dictionary of
-//! the protocol, one compressor per direction and connection.
+//! The peer opens all streams. Like the library on the other side, no flow-control windows are
+//! kept: a stream that is not read holds up its connection. Headers are compressed with the
+//! dictionary of the protocol, one compressor per direction and connection.
 pub mod frame;
 pub mod headers;
 

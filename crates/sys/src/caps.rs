@@ -158,7 +158,8 @@ struct Data {
     inheritable: u32,
 }
 
-/// Sets effective and permitted to `set` (what of it is available), inheritable and ambient to none.
+/// Sets effective and permitted to `set` (what of it is available), inheritable and ambient to
+/// none.
 pub fn apply(set: Set) -> io::Result<()> {
     let set = set.0 & permitted()?.0;
     let half = |bits: u64| Data { effective: bits as u32, permitted: bits as u32, inheritable: 0 };

@@ -1,5 +1,5 @@
-//! Compiles the suite, its runner, kubectl and the programs of the suite's images, from the Go module
-//! proxy. Go's own cache makes a second build quick.
+//! Compiles the suite, its runner, kubectl and the programs of the suite's images, from the Go
+//! module proxy. Go's own cache makes a second build quick.
 use super::{Cache, module};
 use crate::shell;
 use anyhow::Result;

@@ -1,7 +1,7 @@
 //! Makes the suite's images under the names and tags that the suite itself says (`--list-images`).
 //!
-//! An image is a folder in the cache with its root file system and a description; `import` brings all of
-//! them into a cluster's image store, which all its nodes share.
+//! An image is a folder in the cache with its root file system and a description; `import` brings
+//! all of them into a cluster's image store, which all its nodes share.
 use super::recipes::{self, Recipe};
 use super::{Cache, build};
 use crate::{shell, tools};

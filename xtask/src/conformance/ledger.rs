@@ -1,7 +1,7 @@
 //! The tables: which test belongs to which group, and what the last run said of each.
 //!
-//! The ledger has one line a test, sorted by name, and is only ever written by a run: a run replaces the
-//! lines of the tests that it ran and leaves the others as they were.
+//! The ledger has one line a test, sorted by name, and is only ever written by a run: a run
+//! replaces the lines of the tests that it ran and leaves the others as they were.
 use super::module;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;

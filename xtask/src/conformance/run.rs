@@ -1,7 +1,7 @@
 //! Runs the suite: what may run beside other tests in parallel, then the rest one by one.
 //!
-//! No test is skipped or patched, and every timeout is upstream's; the run as a whole is bounded, and what a
-//! bound cuts off is reported as failed, not left out.
+//! No test is skipped or patched, and every timeout is upstream's; the run as a whole is bounded,
+//! and what a bound cuts off is reported as failed, not left out.
 use super::cluster::{Cluster, Own};
 use super::ledger::{self, Groups};
 use super::report::{self, Results};

@@ -1,4 +1,5 @@
-//! Nothing is made in a namespace that is not there or is ending; three namespaces cannot be deleted.
+//! Nothing is made in a namespace that is not there or is ending; three namespaces cannot be
+//! deleted.
 use crate::{Operation, Plugin, Request, World};
 use api::{ApiError, Value, access::text};
 

@@ -1,4 +1,5 @@
-//! Writing the pod's status: one write at a time, the newest state only, nothing when nothing changed.
+//! Writing the pod's status: one write at a time, the newest state only, nothing when nothing
+//! changed.
 use super::{Done, Worker};
 use crate::seams::chain;
 use api::k8s::api::core::v1::{Pod, PodStatus};

@@ -113,7 +113,8 @@ impl Ending {
         Duration::try_from(left).unwrap_or_default()
     }
 
-    /// Returns at the deadline, however often it is brought forward. Dropped when the container ends.
+    /// Returns at the deadline, however often it is brought forward. Dropped when the container
+    /// ends.
     async fn time_up(&mut self, least: Option<Timestamp>) {
         loop {
             let left = match least {

@@ -1,4 +1,5 @@
-//! Pods spread over zones, nodes, or whatever label; by constraint, or by default over a set's nodes.
+//! Pods spread over zones, nodes, or whatever label; by constraint, or by default over a set's
+//! nodes.
 use crate::affinity::Scope;
 use crate::pod::{PodInfo, Spread};
 use crate::snapshot::Snapshot;
@@ -132,7 +133,8 @@ impl Plugin for PodTopologySpread {
         if soft.is_empty() {
             return vec![0; nodes.len()];
         }
-        // A node without the label of an explicit constraint ranks last; by default it is no matter.
+        // A node without the label of an explicit constraint ranks last; by default it is no
+        // matter.
         let explicit = !cycle.pod.spread.is_empty();
         let mut sums: Vec<Option<f64>> = Vec::with_capacity(nodes.len());
         for node in nodes {

@@ -1,5 +1,5 @@
-//! Between `v1`, which knows one metric, and `v2`. What `v1` has no field for is kept in annotations,
-//! as upstream does.
+//! Between `v1`, which knows one metric, and `v2`. What `v1` has no field for is kept in
+//! annotations, as upstream does.
 use crate::at::{is_empty, map_mut, remove, set, sub};
 use api::Value;
 use serde_json::{Map, json};

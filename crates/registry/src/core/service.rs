@@ -1,5 +1,5 @@
-//! `services`: a stable address for a set of pods. Addresses and node ports are given out by the API
-//! server; what is asked for, and what no longer fits the type, is settled here.
+//! `services`: a stable address for a set of pods. Addresses and node ports are given out by the
+//! API server; what is asked for, and what no longer fits the type, is settled here.
 mod validate;
 
 use crate::at::{is_empty, items_mut, map_mut, remove, restore, set, set_default, sub};

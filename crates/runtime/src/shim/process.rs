@@ -185,7 +185,8 @@ impl Child<'_> {
             sys::seccomp::install(filter).map_err(fail("cannot apply the seccomp profile"))
         };
         caps::bound(capabilities).map_err(fail("cannot drop capabilities"))?;
-        // Without no-new-privileges only an administrator may install a filter: before it is given up.
+        // Without no-new-privileges only an administrator may install a filter: before it is given
+        // up.
         if let (Some(filter), false) = (filter, locked) {
             install(filter)?;
         }
