@@ -1,5 +1,6 @@
 //! Conditions of different kinds of object, handled alike.
 use api::k8s::api::apps::v1::{DeploymentCondition, ReplicaSetCondition};
+use api::k8s::api::batch::v1::JobCondition;
 use api::k8s::api::certificates::v1::CertificateSigningRequestCondition;
 use api::k8s::api::core::v1::{
     NamespaceCondition, NodeCondition, PodCondition, ReplicationControllerCondition,
@@ -60,6 +61,7 @@ condition!(
     String::as_str,
     last_update_time
 );
+condition!(JobCondition, std::convert::identity, String::as_str, last_probe_time);
 condition!(PodCondition, std::convert::identity, String::as_str);
 condition!(NodeCondition, std::convert::identity, String::as_str, last_heartbeat_time);
 

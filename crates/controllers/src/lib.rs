@@ -3,6 +3,7 @@
 //! A controller cannot do I/O because it has nothing to do it with. Each is tested for two things
 //! besides what it does: a settled world plans nothing, and a crash after any effect is made good.
 mod amount;
+mod cluster_role_aggregation;
 mod conditions;
 mod csr;
 mod daemon_set;
@@ -12,6 +13,7 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 pub mod garbage;
 mod hash;
+mod job;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -27,6 +29,7 @@ mod slices;
 mod stateful_set;
 mod taint_eviction;
 mod token_cleaner;
+mod ttl_after_finished;
 
 use reconcile::Controller;
 use std::sync::Arc;
@@ -49,6 +52,9 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(deployment::Deployments),
     |_| Arc::new(daemon_set::DaemonSets),
     |_| Arc::new(stateful_set::StatefulSets),
+    |_| Arc::new(job::Jobs),
+    |_| Arc::new(ttl_after_finished::TtlAfterFinished),
+    |_| Arc::new(cluster_role_aggregation::ClusterRoleAggregation),
     |_| Arc::new(endpoint_slice::EndpointSlices),
     |_| Arc::new(endpoint_slice_mirroring::Mirroring),
     |_| Arc::new(endpoints::EndpointsObjects),
