@@ -32,6 +32,7 @@ impl Images {
     /// Imports a folder or an archive (plain, gzip or zstd), whatever of the known formats it is.
     /// `name` names the image; a layout or archive of several keeps its own names.
     pub fn import(&self, path: &Path, name: Option<&ImageRef>) -> Result<Vec<Image>, Error> {
+        let _adding = self.adding()?;
         if path.is_dir() {
             return match self.import_folder(path, name)? {
                 Some(images) => Ok(images),
@@ -48,6 +49,7 @@ impl Images {
         source: impl Read,
         name: Option<&ImageRef>,
     ) -> Result<Vec<Image>, Error> {
+        let _adding = self.adding()?;
         let folder = self.temporary()?;
         let source = decompress(source)
             .map_err(|e| Error::Invalid(format!("cannot read the archive: {e}")))?;
@@ -69,6 +71,7 @@ impl Images {
         if !spec.folder.is_dir() {
             return Err(Error::Invalid(format!("{} is no folder", spec.folder.display())));
         }
+        let _adding = self.adding()?;
         let layer = self.layer_of(&spec.folder)?;
         self.record(vec![layer], spec.config.clone(), Some(&name))
     }

@@ -34,6 +34,9 @@ impl Images {
         options: &PullOptions,
         progress: Option<ProgressFn>,
     ) -> Result<Image, Error> {
+        let images = self.clone();
+        let adding = tokio::task::spawn_blocking(move || images.adding()).await;
+        let _adding = adding.map_err(|e| Error::Invalid(format!("a task ended early: {e}")))??;
         let mut error = None;
         for mirror in &options.mirrors {
             // A mirror is not the registry: its credentials are not for it.

@@ -74,7 +74,9 @@ impl Registry {
                 return Err(format!("{base}: plain HTTP is spoken with loopback addresses only"));
             }
             Some(_) => return Err(format!("{base}: neither http:// nor https://")),
-            None if is_loopback(base) => vec![format!("https://{base}"), format!("http://{base}")],
+            // Plain first: a plain server may wait for ever for the rest of what TLS sends it, while
+            // one that speaks TLS turns a plain request away at once. It carries no credentials.
+            None if is_loopback(base) => vec![format!("http://{base}"), format!("https://{base}")],
             None => vec![format!("https://{base}")],
         };
         let all = auths.iter().cloned().map(Some).chain([None]).collect();
@@ -154,9 +156,14 @@ impl Registry {
             None => self.bases.as_slice(),
         };
         let mut error = HttpError::Other("no address to try".to_owned());
-        for base in bases {
+        for (index, base) in bases.iter().enumerate() {
             let url = format!("{base}/v2/{}/{path}", self.repository);
             match fetch(&url, accept, authorization).await {
+                Ok(response)
+                    if response.status() == StatusCode::BAD_REQUEST && index + 1 < bases.len() =>
+                {
+                    error = HttpError::Other(failure(response).await);
+                }
                 Ok(response) => {
                     let _ = self.chosen.set(base.clone());
                     return Ok(response);

@@ -95,6 +95,7 @@ impl Images {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).map_err(at(&folder))?;
         }
         images.sweep()?;
+        images.collect()?;
         Ok(images)
     }
 
@@ -137,7 +138,7 @@ impl Images {
     /// other image has. By id, all names go.
     pub fn remove(&self, what: &str) -> Result<(), Error> {
         let reference = (!is_digest(what)).then(|| what.parse::<ImageRef>()).transpose()?;
-        let unused = self.change(|index| {
+        self.change(|index| {
             let found = index.images.iter().find(|(id, record)| match &reference {
                 None => id.as_str() == what,
                 Some(r) if r.digest.is_some() => record.repo_digests.contains(&r.to_string()),
@@ -157,33 +158,13 @@ impl Images {
                 }
                 if !record.tags.is_empty() || !record.repo_digests.is_empty() {
                     index.images.insert(id, record);
-                    return Ok(Vec::new());
+                    return Ok(());
                 }
             }
             self.check_unused(&id, &record)?;
-            let kept: BTreeSet<_> = index.images.values().flat_map(|r| &r.layers).collect();
-            let mut unused = vec![self.config_path(&id)];
-            let gone = record.layers.iter().filter(|l| !kept.contains(l));
-            for layer in gone {
-                // Out of sight while the lock is held: whoever pulls the layer anew makes it anew.
-                let aside = self.root.join("tmp").join(format!("gone-{}", random()?));
-                let path = self.layer_path(layer);
-                match fs::rename(&path, &aside) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(&path)(e)),
-                    _ => unused.push(aside),
-                }
-            }
-            Ok(unused)
+            Ok(())
         })?;
-        for path in unused {
-            let removed =
-                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match removed {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(&path)(e)),
-                _ => {}
-            }
-        }
-        Ok(())
+        self.collect()
     }
 
     fn check_unused(&self, id: &str, record: &Record) -> Result<(), Error> {
@@ -241,12 +222,56 @@ impl Images {
         Ok(result)
     }
 
-    /// Waits for and takes a lock among all processes; it ends with what is returned.
-    pub(crate) fn lock(&self, name: &str) -> Result<Flock<File>, Error> {
+    /// Held while layers are added that no image names yet, so that they are not collected.
+    pub(crate) fn adding(&self) -> Result<Flock<File>, Error> {
+        let (path, file) = self.lock_file("adding")?;
+        Flock::lock(file, FlockArg::LockShared).map_err(|(_, e)| at(&path)(e.into()))
+    }
+
+    /// Removes layers and configurations that no image names: what removals and failed pulls left. Does nothing while any process
+    /// adds an image, as it cannot be told which layers are for that; the next one will.
+    fn collect(&self) -> Result<(), Error> {
+        let (_, file) = self.lock_file("adding")?;
+        let Ok(_alone) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            return Ok(());
+        };
+        let index = self.index()?;
+        let kept: BTreeSet<_> =
+            index.images.values().flat_map(|r| &r.layers).map(|l| self.layer_path(l)).collect();
+        let layers = self.root.join("layers");
+        for entry in fs::read_dir(&layers).map_err(at(&layers))?.flatten() {
+            let path = entry.path();
+            let Ok(folder) = File::open(&path) else { continue };
+            if kept.contains(&path) || Flock::lock(folder, FlockArg::LockExclusiveNonblock).is_err()
+            {
+                continue;
+            }
+            // First out of sight: a layer that is there is whole.
+            let aside = self.root.join("tmp").join(format!("gone-{}", random()?));
+            fs::rename(&path, &aside).map_err(at(&path))?;
+            fs::remove_dir_all(&aside).map_err(at(&aside))?;
+        }
+        let kept: BTreeSet<_> = index.images.keys().map(|id| self.config_path(id)).collect();
+        let configs = self.root.join("configs");
+        for entry in fs::read_dir(&configs).map_err(at(&configs))?.flatten() {
+            if !kept.contains(&entry.path()) {
+                fs::remove_file(entry.path()).map_err(at(&entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(PathBuf, File), Error> {
         let path = self.root.join("locks").join(name);
         let mut options = File::options();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(at(&path))?;
+        Ok((path, file))
+    }
+
+    /// Waits for and takes a lock among all processes; it ends with what is returned.
+    pub(crate) fn lock(&self, name: &str) -> Result<Flock<File>, Error> {
+        let (path, file) = self.lock_file(name)?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| at(&path)(e.into()))
     }
 

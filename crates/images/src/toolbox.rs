@@ -49,6 +49,7 @@ impl Images {
                 return Ok(image);
             }
         }
+        let adding = self.adding()?;
         // The layer is identified by what it is made from; it never travels as a tar stream.
         let binary = import::file_digest(exe)?;
         let layer = store::digest(format!("{VERSION}\n{binary}\n{}", tools.join(" ")).as_bytes());
@@ -65,6 +66,7 @@ impl Images {
         };
         let old = self.resolve(&name)?;
         let image = self.record(vec![layer], config, Some(&name))?;
+        drop(adding);
         // The image of an earlier binary stays for as long as containers run from it.
         if let Some(old) = old.filter(|o| o.id != image.id) {
             match self.remove(&old.id) {

@@ -220,11 +220,16 @@ fn own(parent: &OwnedFd, name: &Path, attributes: &Attributes) -> io::Result<()>
 fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Attributes> {
     let header = entry.header();
     let narrow = |n: u64| u32::try_from(n).map_err(|_| invalid("an owner out of range"));
+    // An empty field is 0, as every tar reads it.
+    let empty = |field: &[u8]| field.iter().all(|b| matches!(b, 0 | b' '));
+    let number = |field: &[u8], value: io::Result<u64>| if empty(field) { Ok(0) } else { value };
+    let old = header.as_old();
+    let mode = number(&old.mode, header.mode().map(u64::from))?;
     let mut all = Attributes {
-        mode: header.mode()? & 0o7777,
-        uid: narrow(header.uid()?)?,
-        gid: narrow(header.gid()?)?,
-        mtime: i64::try_from(header.mtime()?).unwrap_or(0),
+        mode: narrow(mode)? & 0o7777,
+        uid: narrow(number(&old.uid, header.uid())?)?,
+        gid: narrow(number(&old.gid, header.gid())?)?,
+        mtime: i64::try_from(number(&old.mtime, header.mtime())?).unwrap_or(0),
         xattrs: Vec::new(),
     };
     let Some(extensions) = entry.pax_extensions()? else { return Ok(all) };
