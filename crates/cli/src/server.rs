@@ -89,6 +89,7 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     let scheduler = scheduler::Scheduler::new(&caches);
     caches.start();
     let _running = manager.start();
+    let _collector = garbage::start(&master("system:generic-garbage-collector"));
     let scheduling = tokio::spawn(scheduler.run());
     tracing::info!(address = %cluster.listen, "the control plane is up");
     if background {

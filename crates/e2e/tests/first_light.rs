@@ -88,7 +88,9 @@ fn a_pod_is_looked_into() {
 
     let mut forward = cluster.background(&["port-forward", "pod/web", "18080:8080"]);
     let mut line = String::new();
-    BufReader::new(forward.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Kept: kubectl goes on writing to it.
+    let mut told = BufReader::new(forward.0.stdout.take().unwrap());
+    told.read_line(&mut line).unwrap();
     assert!(line.contains("Forwarding from"), "{line}");
     let page = until("an answer through the forwarded port", || {
         use std::io::{Read, Write};
