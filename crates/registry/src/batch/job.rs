@@ -11,8 +11,7 @@ pub(crate) struct Jobs;
 static INFO: Info = Info::new(Gvk::fixed("batch", "v1", "Job"), "jobs", Scope::Namespaced)
     .categories(&["all"])
     .subresources(const { &[Subresource::STATUS] })
-    .with_generation()
-    .stored_only();
+    .with_generation();
 
 const PODS: [Column; 2] = template_columns!("spec.template.spec");
 
