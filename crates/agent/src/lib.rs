@@ -16,6 +16,7 @@ pub mod objects;
 pub mod run;
 pub mod seams;
 pub mod shared;
+pub mod statics;
 pub mod store;
 pub mod translate;
 pub mod view;

@@ -1,5 +1,6 @@
 //! All pods of the node: takes them in, starts a worker for each, and frees what belongs to none.
 use crate::shared::Shared;
+use crate::statics;
 use crate::translate::security;
 use crate::worker::{self, Begin, Msg};
 use api::k8s::api::core::v1::{Node, Pod};
@@ -43,6 +44,8 @@ pub enum Change {
     All(Vec<Pod>),
     Pod(Pod),
     Gone(Pod),
+    /// Every pod that the node's own folder describes.
+    Statics(Vec<Pod>),
 }
 
 struct Manager {
@@ -55,7 +58,11 @@ struct Manager {
     refused: BTreeSet<String>,
     node: watch::Receiver<Arc<Node>>,
     synced: bool,
+    mirrors: Mirrors,
 }
+
+/// What the API shows of static pods, by name.
+type Mirrors = HashMap<(String, String), Arc<Pod>>;
 
 /// Follows the node's pods in the API and runs them. Never returns but with an error of the
 /// runtime.
@@ -67,6 +74,19 @@ pub async fn run(
     let (sender, receiver) = mpsc::unbounded_channel();
     let fields = format!("spec.nodeName={}", shared.config.node_name);
     let reflector = Reflector::new(shared.client.clone(), Resource::of::<Pod>()).fields(fields);
+    let folder = shared.config.static_pods.clone();
+    let (config, manifests) = (shared.config.clone(), sender.clone());
+    let statics = async {
+        let Some(folder) = folder else { return std::future::pending().await };
+        let tell = |pods| {
+            let _ = manifests.send(Change::Statics(pods));
+        };
+        if let Err(error) = statics::follow(&config, &folder, tell).await {
+            let folder = folder.display().to_string();
+            tracing::error!(folder, %error, "static pods cannot be followed");
+        }
+        std::future::pending::<()>().await;
+    };
     let follow = reflector.run::<Pod>(move |step| {
         let change = match step {
             Step::Reset { items, .. } => Change::All(items),
@@ -77,6 +97,9 @@ pub async fn run(
         let _ = sender.send(change);
     });
     tokio::select! {
+        // The node's own pods come first: what runs of them must not be taken for nobody's.
+        biased;
+        () = statics => Ok(()),
         () = follow => Ok(()),
         result = serve(shared, receiver, node, table) => result,
     }
@@ -103,6 +126,7 @@ pub async fn serve(
         refused: BTreeSet::new(),
         node,
         synced: false,
+        mirrors: Mirrors::new(),
     };
     loop {
         tokio::select! {
@@ -148,25 +172,133 @@ impl Manager {
     fn take(&mut self, change: Change) {
         self.workers.retain(|_, worker| !worker.is_closed());
         match change {
-            Change::All(mut pods) => {
-                let live: BTreeSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
-                let gone: Vec<Arc<Pod>> =
-                    self.table.all().into_iter().filter(|pod| !live.contains(pod.uid())).collect();
-                for pod in gone {
-                    self.gone(pod);
-                }
-                // The oldest have the first claim on what the node has.
-                pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
-                for pod in pods {
-                    self.pod(Arc::new(pod));
-                }
-                if !std::mem::replace(&mut self.synced, true) {
-                    self.free_unclaimed();
-                }
-            }
+            Change::All(pods) => self.all(pods),
+            Change::Pod(pod) if statics::is_mirror(&pod) => self.mirror(Arc::new(pod)),
             Change::Pod(pod) => self.pod(Arc::new(pod)),
+            Change::Gone(pod) if statics::is_mirror(&pod) => self.mirror_gone(&pod),
             Change::Gone(pod) => self.gone(Arc::new(pod)),
+            Change::Statics(pods) => self.statics(pods),
         }
+    }
+
+    fn all(&mut self, pods: Vec<Pod>) {
+        let (mirrors, mut pods): (Vec<Pod>, Vec<Pod>) =
+            pods.into_iter().partition(statics::is_mirror);
+        let live: BTreeSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
+        let own = |pod: &Arc<Pod>| live.contains(pod.uid()) || statics::is_static(pod);
+        let gone: Vec<Arc<Pod>> = self.table.all().into_iter().filter(|pod| !own(pod)).collect();
+        for pod in gone {
+            self.gone(pod);
+        }
+        // The oldest have the first claim on what the node has.
+        pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        for pod in pods {
+            self.pod(Arc::new(pod));
+        }
+        let known: BTreeSet<String> = mirrors.iter().map(|pod| pod.uid().to_owned()).collect();
+        let lost = self.mirrors.values().filter(|mirror| !known.contains(mirror.uid()));
+        for mirror in lost.cloned().collect::<Vec<_>>() {
+            self.mirror_gone(&mirror);
+        }
+        for mirror in mirrors {
+            self.mirror(Arc::new(mirror));
+        }
+        if !std::mem::replace(&mut self.synced, true) {
+            self.free_unclaimed();
+            // Now it is known which static pods have no mirror yet.
+            let own = self.table.all().into_iter().filter(|pod| statics::is_static(pod));
+            for pod in own.collect::<Vec<_>>() {
+                self.want_mirror(&pod);
+            }
+        }
+    }
+
+    fn statics(&mut self, pods: Vec<Pod>) {
+        let live: BTreeSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
+        let old = self.table.all().into_iter().filter(|pod| statics::is_static(pod));
+        let gone: Vec<Arc<Pod>> = old.filter(|pod| !live.contains(pod.uid())).collect();
+        for pod in gone {
+            if let Some(mirror) = self.mirrors.get(&name_of(&pod)) {
+                self.delete_mirror(mirror.clone());
+            }
+            self.gone(pod);
+        }
+        for pod in pods {
+            if self.workers.contains_key(pod.uid()) {
+                continue;
+            }
+            let pod = Arc::new(pod);
+            self.pod(pod.clone());
+            if self.synced {
+                self.want_mirror(&pod);
+            }
+        }
+    }
+
+    fn static_pod(&self, name: &(String, String)) -> Option<Arc<Pod>> {
+        let all = self.table.lock();
+        all.values().find(|pod| statics::is_static(pod) && name_of(pod) == *name).cloned()
+    }
+
+    /// The API shows (or shows no more) a static pod.
+    fn mirror(&mut self, mirror: Arc<Pod>) {
+        let name = name_of(&mirror);
+        let own = self.static_pod(&name);
+        let fits = own
+            .as_ref()
+            .is_some_and(|own| mirror.annotation(statics::MIRROR) == own.annotation(statics::HASH));
+        self.mirrors.insert(name, mirror.clone());
+        if !fits || mirror.deletion().is_some() {
+            return self.delete_mirror(mirror);
+        }
+        if let Some(worker) = own.and_then(|own| self.workers.get(own.uid())) {
+            let _ = worker.send(Msg::Mirror(Some(mirror)));
+        }
+    }
+
+    fn mirror_gone(&mut self, mirror: &Pod) {
+        let name = name_of(mirror);
+        if self.mirrors.get(&name).is_some_and(|known| known.uid() == mirror.uid()) {
+            self.mirrors.remove(&name);
+        }
+        let Some(own) = self.static_pod(&name) else { return };
+        if let Some(worker) = self.workers.get(own.uid()) {
+            let _ = worker.send(Msg::Mirror(None));
+        }
+        self.want_mirror(&own);
+    }
+
+    fn want_mirror(&self, pod: &Arc<Pod>) {
+        if self.mirrors.contains_key(&name_of(pod)) {
+            return;
+        }
+        let node_uid = self.node.borrow().metadata.uid.clone().unwrap_or_default();
+        let mirror = statics::mirror_of(pod, &node_uid);
+        let client = self.shared.client.clone();
+        tokio::spawn(async move {
+            // A mirror that cannot be made now is made when the folder or the watch tells again.
+            match client.create(&mirror).await {
+                Err(error) if !error.is_already_exists() => {
+                    let error = crate::seams::chain(&error);
+                    tracing::warn!(pod = mirror.written(), error, "cannot show a static pod");
+                }
+                _ => {}
+            }
+        });
+    }
+
+    fn delete_mirror(&self, mirror: Arc<Pod>) {
+        let client = self.shared.client.clone();
+        tokio::spawn(async move {
+            let key = api::Key::new(mirror.namespace(), mirror.name());
+            let params = client::DeleteParams::of_uid(mirror.uid()).grace(0);
+            if let Err(error) = client.delete::<Pod>(&key, &params).await
+                && !error.is_not_found()
+            {
+                let error = crate::seams::chain(&error);
+                tracing::debug!(pod = mirror.written(), error, "cannot delete a mirror pod");
+            }
+        });
     }
 
     fn pod(&mut self, pod: Arc<Pod>) {
@@ -244,6 +376,10 @@ impl Manager {
             }
         });
     }
+}
+
+fn name_of(pod: &Pod) -> (String, String) {
+    (pod.namespace().to_owned(), pod.name().to_owned())
 }
 
 fn free_folders(shared: &Shared, live: &BTreeSet<String>) {

@@ -55,8 +55,8 @@ pub enum Msg {
         kind: ProbeKind,
         verdict: bool,
     },
-    /// The node ends the pod.
-    End(Verdict),
+    /// What the API shows of this static pod.
+    Mirror(Option<Arc<Pod>>),
 }
 
 /// A finished piece of work.
@@ -102,6 +102,8 @@ pub(crate) struct Worker {
     early_exits: HashMap<String, runtime::Exit>,
     followed: BTreeSet<volume::ObjectRef>,
     reporter: Reporter,
+    /// A static pod's face in the API: its status is written there.
+    mirror: Option<Arc<Pod>>,
     /// The API has forgotten the pod: nothing is reported any more.
     orphan: bool,
     removed: bool,
@@ -150,6 +152,7 @@ impl Worker {
             early_exits: HashMap::new(),
             followed: BTreeSet::new(),
             reporter: Reporter::default(),
+            mirror: None,
             orphan: false,
             removed: false,
         };
@@ -228,9 +231,7 @@ impl Worker {
             Msg::Listed(status) => self.compare(*status),
             Msg::Objects => self.objects_changed(),
             Msg::Probe { run, name, kind, verdict } => self.judge(&run, &name, kind, verdict),
-            Msg::End(verdict) => {
-                self.facts.verdict.get_or_insert(verdict);
-            }
+            Msg::Mirror(mirror) => self.mirror = mirror,
         }
     }
 
@@ -544,4 +545,4 @@ pub(crate) fn nanos(time: Timestamp) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,7 @@ pub fn status(pod: &Pod, facts: &Facts, node: &NodeFacts, now: Timestamp) -> Pod
     let view = View { pod, facts, node, now, phase: phase(pod, facts, now) };
     let mut new = PodStatus {
         phase: Some(view.phase.to_owned()),
-        start_time: Some(old.start_time.clone().unwrap_or(Time(facts.started))),
+        start_time: Some(old.start_time.clone().unwrap_or(seconds(facts.started))),
         qos_class: old.qos_class.clone().or_else(|| Some(resources::qos(pod).name().to_owned())),
         observed_generation: pod.metadata.generation,
         nominated_node_name: old.nominated_node_name.clone(),
@@ -242,7 +242,7 @@ impl View<'_> {
         };
         match &run.exit {
             None if run.started.is_some() && (run.hooked || run.hook_failed) => {
-                let running = ContainerStateRunning { started_at: run.started.map(Time) };
+                let running = ContainerStateRunning { started_at: run.started.map(seconds) };
                 (ContainerState { running: Some(running), ..ContainerState::default() }, last)
             }
             None => (self.not_begun(), last),
@@ -300,8 +300,8 @@ impl View<'_> {
             signal: exit.signal,
             reason: Some(exit.reason.clone()),
             message: exit.message.clone(),
-            started_at: exit.started.map(Time),
-            finished_at: Some(Time(exit.finished)),
+            started_at: exit.started.map(seconds),
+            finished_at: Some(seconds(exit.finished)),
         };
         ContainerState { terminated: Some(terminated), ..ContainerState::default() }
     }
@@ -359,7 +359,7 @@ impl View<'_> {
         let since = before
             .filter(|condition| condition.status == status)
             .and_then(|condition| condition.last_transition_time.clone())
-            .unwrap_or(Time(self.now));
+            .unwrap_or(seconds(self.now));
         PodCondition {
             type_: type_.to_owned(),
             status: status.to_owned(),
@@ -457,6 +457,11 @@ impl Verdict {
     fn because(reason: &'static str, message: Option<String>) -> Self {
         Self { status: false, reason: Some(reason), message }
     }
+}
+
+/// Whole seconds: what the API's clients read and write.
+fn seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 fn waiting(reason: &str, message: Option<String>) -> ContainerState {

@@ -5,11 +5,16 @@ use crate::seams::PodPort;
 use crate::shared::Shared;
 use crate::translate;
 use crate::worker::PodPaths;
+use api::Key;
 use api::k8s::api::core::v1::Pod;
+use api::k8s::api::node::v1::RuntimeClass;
 use podlife::{PodExt, Sandbox, SandboxState, Step, admit, pods};
 use reconcile::NoteKind;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Names under which this node's runtime is known to runtime classes.
+const HANDLERS: &[&str] = &["kybern", "runc"];
 
 impl Worker {
     pub(super) fn start_sandbox(&mut self, attempt: u32) {
@@ -96,6 +101,7 @@ async fn sandbox(
     paths: &PodPaths,
 ) -> Result<Up, String> {
     let config = translate::sandbox(&shared.config, pod, attempt)?;
+    check_runtime_class(shared, pod).await?;
     let made = shared.runtime.run_sandbox(&config).await.map_err(|error| error.to_string())?;
     let ips = match connect(shared, pod, made.netns.as_deref()).await {
         Ok(ips) => ips,
@@ -112,6 +118,26 @@ async fn sandbox(
         Ok(Ok(())) => Ok(Up { id: made.id, ips }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err("writing the pod's files was interrupted".to_owned()),
+    }
+}
+
+/// A pod may ask for a runtime by class: this node has one.
+async fn check_runtime_class(shared: &Shared, pod: &Pod) -> Result<(), String> {
+    let name = pod.spec_ref().runtime_class_name.as_deref().unwrap_or_default();
+    if name.is_empty() {
+        return Ok(());
+    }
+    let class = shared.client.get::<RuntimeClass>(&Key::new("", name)).await;
+    let class = class.map_err(|error| {
+        let why = crate::seams::chain(&error);
+        format!("failed to get runtime class {name:?} of the pod: {why}")
+    })?;
+    match HANDLERS.contains(&class.handler.as_str()) {
+        true => Ok(()),
+        false => Err(format!(
+            "failed to get sandbox runtime: no runtime for {:?} is configured",
+            class.handler
+        )),
     }
 }
 

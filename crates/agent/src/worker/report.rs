@@ -2,6 +2,7 @@
 //! changed.
 use super::{Done, Worker};
 use crate::seams::chain;
+use crate::statics;
 use api::k8s::api::core::v1::{Pod, PodStatus};
 use api::{Key, Revision};
 use client::Patch;
@@ -48,14 +49,14 @@ impl Worker {
         if self.orphan || self.removed || self.facts.removal_sent {
             return None;
         }
-        let status = podlife::status(&self.pod, &self.facts, &self.shared.node, now);
+        let face = self.face()?;
+        let status = podlife::status(&face, &self.facts, &self.shared.node, now);
         let quick = status.phase.as_deref() == Some("Pending") && !self.reporter.begun;
-        let patch = patch(self.pod.status.as_ref(), &status);
+        let patch = patch(face.status.as_ref(), &status);
         let reporter = &mut self.reporter;
         let known = reporter.last.as_ref();
-        let repeated = known.is_some_and(|(revision, last)| {
-            *revision == super::revision(&self.pod) && *last == patch
-        });
+        let repeated = known
+            .is_some_and(|(revision, last)| *revision == super::revision(&face) && *last == patch);
         reporter.dirty = !patch.is_null() && !repeated;
         if !reporter.dirty || reporter.in_flight {
             return None;
@@ -73,14 +74,19 @@ impl Worker {
         reporter.begun = true;
         reporter.in_flight = true;
         reporter.sent = patch.clone();
-        let key = Key::new(self.pod.namespace(), self.pod.name());
-        let body = json!({"metadata": {"uid": self.pod.uid()}, "status": patch});
+        let key = Key::new(face.namespace(), face.name());
+        let body = json!({"metadata": {"uid": face.uid()}, "status": patch});
         let client = self.shared.client.clone();
         self.work.spawn(async move {
             let written = client.patch::<Pod>(&key, &Patch::Strategic(body), Some("status")).await;
             Done::Reported(written.map(Box::new))
         });
         None
+    }
+
+    /// The object in the API that shows this pod; a static pod may have none yet.
+    fn face(&self) -> Option<Arc<Pod>> {
+        if statics::is_static(&self.pod) { self.mirror.clone() } else { Some(self.pod.clone()) }
     }
 
     pub(super) fn reported(&mut self, result: Result<Box<Pod>, client::Error>, now: Timestamp) {
@@ -91,8 +97,10 @@ impl Worker {
                 self.reporter.not_before = None;
                 let sent = std::mem::take(&mut self.reporter.sent);
                 self.reporter.last = Some((super::revision(&pod), sent));
-                if !self.orphan {
-                    self.update(Arc::new(*pod));
+                match statics::is_static(&self.pod) {
+                    true => self.mirror = self.mirror.is_some().then(|| Arc::new(*pod)),
+                    false if !self.orphan => self.update(Arc::new(*pod)),
+                    false => {}
                 }
             }
             // Deleted, or another pod has the name: the watch tells soon, or has told.

@@ -182,7 +182,7 @@ struct Lab {
     root: Arc<tempfile::TempDir>,
 }
 
-fn config(root: &Path) -> AgentConfig {
+pub(crate) fn config(root: &Path) -> AgentConfig {
     AgentConfig {
         node_name: "n1".into(),
         server: String::new(),
