@@ -1,5 +1,5 @@
-//! Pods from manifests in a folder: they run whether or not there is an API server, which only shows
-//! them by way of mirror pods.
+//! Pods from manifests in a folder: they run whether or not there is an API server, which only
+//! shows them by way of mirror pods.
 use crate::config::AgentConfig;
 use api::k8s::api::core::v1::Pod;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};

@@ -40,12 +40,12 @@ impl Images for Store {
         if let Some(image) = self.made_here(&parsed).await? {
             let bytes = image.size;
             return Ok(Pulled { image: Arc::new(converted(image)), bytes });
-            if parsed.host == LOCAL_HOST {
-                return Err(PullError::Failed(format!(
-                    "{reference:?} is not on this machine, and {LOCAL_HOST} is no registry: bring it \
+        }
+        if parsed.host == LOCAL_HOST {
+            return Err(PullError::Failed(format!(
+                "{reference:?} is not on this machine, and {LOCAL_HOST} is no registry: bring it \
                  with 'kybern image import' or 'build'"
-                )));
-            }
+            )));
         }
         let auths = logins.iter().flat_map(|login| logins_for(login, &parsed)).collect();
         let options = PullOptions { auths, ..PullOptions::default() };
