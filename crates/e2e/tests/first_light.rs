@@ -152,7 +152,7 @@ fn objects_are_changed_in_every_way_kubectl_knows() {
     assert_eq!(cluster.get(&["cm", "settings"])["data"]["b"], "5");
     assert!(cluster.kubectl(&["explain", "deployment.spec.replicas"]).contains("FIELD: replicas"));
     assert!(cluster.kubectl(&["api-resources"]).contains("deployments"));
-    let bad = manifest.replace("data:", "dat:");
+    let bad = manifest.replace("\ndata:", "\ndat:");
     let output = cluster.with_input(&["apply", "-f", "-"], &bad);
     assert!(text(&output.stderr).contains("unknown field \"dat\""), "{}", text(&output.stderr));
 }

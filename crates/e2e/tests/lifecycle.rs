@@ -55,8 +55,9 @@ fn down_leaves_nothing_behind() {
 fn containers_and_connections_outlive_a_killed_kybern() {
     let Some(cluster) = Cluster::up(&[]) else { return };
     let image = "--image=kybern.local/toolbox";
-    cluster
-        .kubectl(&["run", "echo", image, "--port=7", "--expose", "--", "toolbox", "tcp-echo", "7"]);
+    cluster.kubectl(&[
+        "run", "echo", image, "--port=7", "--expose", "--", "toolbox", "tcp-echo", "--port", "7",
+    ]);
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/echo", "--timeout=60s"]);
     let before = cluster.get(&["pod", "echo"]);
     let service = cluster.get(&["service", "echo"]);
@@ -111,7 +112,7 @@ fn no_other_program_is_run() {
     assert!(status.success(), "{status}");
     let trace = std::fs::read_to_string(trace).unwrap();
     let binary = cluster.binary.to_string_lossy().into_owned();
-    let inside = ["/bin/toolbox", "/proc/self/exe", binary.as_str()];
+    let inside = ["/usr/bin/toolbox", "/proc/self/exe", binary.as_str()];
     let executed = trace.lines().filter(|line| line.contains("execve(") && line.ends_with("= 0"));
     let paths: Vec<&str> = executed.filter_map(|line| line.split('"').nth(1)).collect();
     assert!(paths.iter().any(|path| path.ends_with("toolbox")), "the container ran: {paths:?}");
