@@ -4,6 +4,7 @@
 //! Invariant: no function here executes another program or keeps hidden state.
 pub mod caps;
 pub mod cgroup;
+pub mod descriptors;
 pub mod mount;
 pub mod ns;
 pub mod process;
