@@ -15,8 +15,7 @@ static INFO: Info =
         .short(&["sts"])
         .categories(&["all"])
         .subresources(const { &[Subresource::SCALE, Subresource::STATUS] })
-        .with_generation()
-        .stored_only();
+        .with_generation();
 
 const PODS: [Column; 2] = template_columns!("spec.template.spec");
 

@@ -15,8 +15,7 @@ static INFO: Info = Info::new(
     Scope::Cluster,
 )
 .short(&["csr"])
-.subresources(const { &[Subresource::new("approval", CHANGE, None), Subresource::STATUS] })
-.stored_only();
+.subresources(const { &[Subresource::new("approval", CHANGE, None), Subresource::STATUS] });
 
 const USAGES: &[&str] = &[
     "any",
