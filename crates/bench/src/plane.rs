@@ -88,7 +88,7 @@ pub(crate) fn scratch(bench: &Bench, prefix: &str) -> Result<TempDir> {
 pub(crate) fn access_of_data_dir(data: &Path, port: u16) -> Result<HttpsConfig> {
     let folder = data.join("pki");
     let deadline = Instant::now() + START_PATIENCE;
-    while !folder.join("admin.key").exists() {
+    while ["admin.key", "admin.crt"].iter().any(|name| !folder.join(name).exists()) {
         if Instant::now() > deadline {
             bail!("the server made no keys in {}", folder.display());
         }
