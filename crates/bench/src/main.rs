@@ -93,7 +93,7 @@ fn run() -> Result<bool> {
         if args.peer.is_some() {
             peer::build(&args.peer_cache)?;
         }
-        return cage::enter();
+        match cage::enter()? {}
     }
     let binary = args
         .binary

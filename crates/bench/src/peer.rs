@@ -229,7 +229,7 @@ fn build_one(cache: &Path, module: &Path, program: &str, package: &str) -> Resul
          -X {version}.gitMinor=37"
     );
     // Built under another name: what has the name is whole.
-    let made = path.with_extension("new");
+    let made = cache.join(format!("{program}.new"));
     let shown = made.to_string_lossy();
     go(module, &["build", "-trimpath", "-ldflags", &flags, "-o", &shown, package])?;
     std::fs::rename(&made, &path).with_context(|| format!("cannot keep {}", path.display()))

@@ -25,12 +25,16 @@ pub(crate) struct Plane {
     pub(crate) usable: Duration,
     /// Before the folder, so that they are gone first.
     processes: Vec<Owned>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Plane {
     pub(crate) fn processes(&self) -> Vec<Process> {
         self.processes.iter().map(|owned| owned.process.clone()).collect()
+    }
+    /// What its programs said last.
+    pub(crate) fn logs(&self) -> String {
+        tails(&self.processes, self.folder.path())
     }
     pub(crate) fn wire(&self, clients: usize) -> Result<Wire> {
         Wire::new(&self.access, clients)
@@ -130,7 +134,7 @@ async fn finish(
     let ready = start.elapsed();
     service_account(wire.of(0), "default").await?;
     let usable = start.elapsed();
-    Ok(Plane { who, access, ready, usable, processes, _folder: folder })
+    Ok(Plane { who, access, ready, usable, processes, folder })
 }
 
 /// Waits for `/readyz`: nothing tells of it, so it is asked for.

@@ -9,7 +9,7 @@ mod watch;
 
 use crate::plane::Plane;
 use crate::{Bench, plane as planes};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -84,11 +84,11 @@ impl Row {
             Run::Plane(run) => run,
         };
         let plane = planes::kybern(bench).await?;
-        run(bench, &plane).await?;
+        run(bench, &plane).await.with_context(|| plane.logs())?;
         drop(plane);
         if let Some(binaries) = bench.peer.clone() {
             let plane = planes::upstream(bench, &binaries).await?;
-            run(bench, &plane).await?;
+            run(bench, &plane).await.with_context(|| plane.logs())?;
         }
         Ok(())
     }
