@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what Kybern costs and how fast it is, and upstream's control plane beside it.
+//! `cargo xtask bench`: what Kybern costs and how fast it is, and upstream beside it.
 //!
 //! All runs inside a network namespace without a way out and a process namespace that ends with
 //! this program, so that nothing measured reaches anything else or outlives the run. The client

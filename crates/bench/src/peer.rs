@@ -1,5 +1,5 @@
-//! Upstream's control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler, built
-//! from their published Go modules into a cache folder, and started with their defaults.
+//! Upstream's control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler,
+//! built from their published Go modules into a cache folder, and started with their defaults.
 //!
 //! Only the clients' own rate limits are raised, so that upstream is not measured by them.
 use crate::plane::spawn;
