@@ -58,7 +58,7 @@ pub(crate) async fn kybern(bench: &Bench) -> Result<Plane> {
     }
     let cluster = json!({
         "format": 1, "id": "bench0", "listen": format!("127.0.0.1:{PORT}"),
-        "podCidr": "10.244.0.0/16", "serviceCidr": "10.96.0.0/16", "nodeCidr": "10.90.0.0/24",
+        "podCidr": "10.240.0.0/12", "serviceCidr": "10.96.0.0/16", "nodeCidr": "10.90.0.0/24",
         "nodes": [], "datastore": "embedded",
     });
     std::fs::write(data.join("cluster.json"), cluster.to_string())

@@ -85,24 +85,27 @@ impl Controller for NodeIpam {
         if waiting.is_empty() {
             return plan;
         }
-        let mut taken: BTreeSet<String> = turn.world.all::<Node>().flat_map(|n| cidrs(n)).collect();
+        let taken: BTreeSet<String> = turn.world.all::<Node>().flat_map(|n| cidrs(n)).collect();
+        // One walk over the parts for all nodes: each would walk over those before it again.
+        let mut free: Vec<_> = self
+            .networks
+            .iter()
+            .map(|network| {
+                (0..network.parts()).map(|n| network.part(n)).filter(|part| !taken.contains(part))
+            })
+            .collect();
         for node in waiting {
-            let mut given = Vec::new();
-            for network in &self.networks {
-                let free =
-                    (0..network.parts()).map(|n| network.part(n)).find(|p| !taken.contains(p));
-                given.extend(free);
-            }
+            let given: Vec<String> = free.iter_mut().filter_map(Iterator::next).collect();
             if given.len() < self.networks.len() {
+                // The first node that goes without tells of it; a thousand would be a flood.
                 let name = meta::name(&node.metadata);
                 let text = format!("Node {name} status is now: CIDRNotAvailable");
                 let warning = Effect::event(&**node, NoteKind::Normal, "CIDRNotAvailable", text);
                 if turn.failed.is_none() {
                     plan.push(warning);
                 }
-                continue;
+                break;
             }
-            taken.extend(given.iter().cloned());
             let mut new = Node::clone(node);
             let spec = new.spec.get_or_insert_default();
             spec.pod_cidr = given.first().cloned();
@@ -159,6 +162,7 @@ mod tests {
             json!({ "metadata": { "name": "a" }, "spec": { "podCIDR": "10.0.0.0/24" } }),
         );
         sim.put::<Node>(json!({ "metadata": { "name": "b" } }));
+        sim.put::<Node>(json!({ "metadata": { "name": "c" } }));
         let plan = sim.plan(&controller, &Key::default());
         sim.apply(plan.effects);
         assert_eq!(sim.event_texts(), ["CIDRNotAvailable Node b status is now: CIDRNotAvailable"]);
