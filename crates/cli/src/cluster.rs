@@ -32,10 +32,6 @@ impl Cluster {
     pub(crate) fn advertise_ip(&self) -> Result<std::net::Ipv4Addr> {
         nth(&self.node_cidr, 1)
     }
-    /// The address of the `index`th node of this machine, from zero.
-    pub(crate) fn node_ip(&self, index: usize) -> Result<std::net::Ipv4Addr> {
-        nth(&self.node_cidr, 2 + index as u32)
-    }
     pub(crate) fn dns_ip(&self) -> Result<std::net::Ipv4Addr> {
         nth(&self.service_cidr, 10)
     }
@@ -141,6 +137,5 @@ mod tests {
         let cluster = sample();
         assert_eq!(cluster.advertise_url().unwrap(), "https://10.90.0.1:6443");
         assert_eq!(cluster.dns_ip().unwrap().to_string(), "10.96.0.10");
-        assert_eq!(cluster.node_ip(2).unwrap().to_string(), "10.90.0.4");
     }
 }

@@ -114,7 +114,7 @@ mod tests {
             "a": {"text": "two\nlines\n", "time": "2026-01-01", "empty": {}, "url": "https://a:1"},
         });
         let want = "a:\n  empty: {}\n  text: |\n    two\n    lines\n  time: \"2026-01-01\"\n  \
-                    url: https://a:1\nb:\n- n: 1\n  name: x\n- \"yes\"\n- []\n";
+                    url: https://a:1\nb:\n- \"n\": 1\n  name: x\n- \"yes\"\n- []\n";
         assert_eq!(to_yaml(&value), want);
     }
 }
