@@ -74,8 +74,9 @@ impl Registry {
                 return Err(format!("{base}: plain HTTP is spoken with loopback addresses only"));
             }
             Some(_) => return Err(format!("{base}: neither http:// nor https://")),
-            // Plain first: a plain server may wait for ever for the rest of what TLS sends it, while
-            // one that speaks TLS turns a plain request away at once. It carries no credentials.
+            // Plain first: a plain server may wait for ever for the rest of what TLS sends it,
+            // while one that speaks TLS turns a plain request away at once. It carries no
+            // credentials.
             None if is_loopback(base) => vec![format!("http://{base}"), format!("https://{base}")],
             None => vec![format!("https://{base}")],
         };

@@ -228,8 +228,9 @@ impl Images {
         Flock::lock(file, FlockArg::LockShared).map_err(|(_, e)| at(&path)(e.into()))
     }
 
-    /// Removes layers and configurations that no image names: what removals and failed pulls left. Does nothing while any process
-    /// adds an image, as it cannot be told which layers are for that; the next one will.
+    /// Removes layers and configurations that no image names: what removals and failed pulls left.
+    /// Does nothing while any process adds an image, as it cannot be told which layers are for
+    /// that; the next one will.
     fn collect(&self) -> Result<(), Error> {
         let (_, file) = self.lock_file("adding")?;
         let Ok(_alone) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {

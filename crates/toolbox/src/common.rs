@@ -159,8 +159,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `letters` as for getopt: a colon after those that take a value, and a `+` first when the first operand
-    /// ends the options. `long` maps long names to letters.
+    /// `letters` as for getopt: a colon after those that take a value, and a `+` first when the
+    /// first operand ends the options. `long` maps long names to letters.
     pub(crate) fn parse(
         args: &[String],
         letters: &str,

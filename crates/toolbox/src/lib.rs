@@ -2,8 +2,8 @@
 //! names.
 //!
 //! Runs once per container, often as its first process: no async runtime, no threads but those of
-//! the servers, nothing read that is not needed. An applet gets its arguments (its own name first) and returns an
-//! exit code; what it says goes to standard error as `name: what is wrong`.
+//! the servers, nothing read that is not needed. An applet gets its arguments (its own name first)
+//! and returns an exit code; what it says goes to standard error as `name: what is wrong`.
 mod archive;
 mod common;
 mod files;

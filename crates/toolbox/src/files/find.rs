@@ -1,5 +1,5 @@
-//! `find [PATH…] [-name P] [-path P] [-type T] [-maxdepth N] [-mindepth N] [-newer F] [-size N] [-delete]
-//! [-print0] [-exec COMMAND {} ;]`: tests joined by "and", `!` negates one.
+//! `find [PATH…] [-name P] [-path P] [-type T] [-maxdepth N] [-mindepth N] [-newer F] [-size N]
+//! [-delete] [-print0] [-exec COMMAND {} ;]`: tests joined by "and", `!` negates one.
 use std::fs::{self, Metadata};
 use std::io::Write;
 use std::os::unix::fs::FileTypeExt;

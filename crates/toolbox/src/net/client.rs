@@ -10,7 +10,8 @@ use crate::common::{Done, Fault, Options, duration, out, usage};
 
 const REDIRECTS_MAX: usize = 5;
 
-/// `get [-T SECONDS] [-H HEADER] [-X METHOD] [-d DATA] URL`: prints the body; exit 1 unless the answer is 2xx.
+/// `get [-T SECONDS] [-H HEADER] [-X METHOD] [-d DATA] URL`: prints the body; exit 1 unless the
+/// answer is 2xx.
 pub(crate) fn get(args: &[String]) -> Done {
     let long =
         [("timeout", 'T'), ("header", 'H'), ("method", 'X'), ("data", 'd'), ("include", 'i')];

@@ -1,4 +1,5 @@
-//! Regular expressions for `grep`: a backtracking matcher over characters, with a bound on its work.
+//! Regular expressions for `grep`: a backtracking matcher over characters, with a bound on its
+//! work.
 //!
 //! Basic and extended syntax share one tree; what a backslash does differs.
 use crate::pattern;

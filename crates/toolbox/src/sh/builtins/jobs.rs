@@ -33,7 +33,8 @@ pub(super) fn wait(shell: &mut Shell, args: &[String]) -> Result<i32, Flow> {
     Ok(status)
 }
 
-/// Waits until that child (or the first) ended or a signal came; the latter gives the code to return.
+/// Waits until that child (or the first) ended or a signal came; the latter gives the code to
+/// return.
 fn wait_once(shell: &mut Shell, pid: Option<i32>) -> Result<Option<i32>, Flow> {
     shell.reap();
     let Some(job) = pid.or(shell.jobs.first().copied()).filter(|job| shell.jobs.contains(job))
