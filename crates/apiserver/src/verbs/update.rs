@@ -322,7 +322,8 @@ fn prepare(
     } else {
         row.prepare_subresource(sub, new, old);
     }
-    if row.info().generation && !meta::same_desire(new, old) {
+    // That a pod is put on a node is no change of what is wanted of it.
+    if row.info().generation && sub != "binding" && !meta::same_desire(new, old) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
         meta::of(new).insert("generation".into(), generation.into());
     }
