@@ -35,12 +35,9 @@ pub(crate) fn respond_value(
         yaml: codec::HAS_YAML,
         forms: false,
     };
-    let mut wanted = crate::negotiate::negotiate(&context.accept, offer).or_else(|_| {
-        crate::negotiate::negotiate(
-            &context.accept,
-            crate::negotiate::Offer { forms: true, ..offer },
-        )
-    })?;
+    // Only a plain answer is given to those, too, who ask for a table of what they name.
+    let offer = crate::negotiate::Offer { forms: gvk.kind == "Status", ..offer };
+    let mut wanted = crate::negotiate::negotiate(&context.accept, offer)?;
     wanted.form = Form::Object;
     let bytes = codec::encode(&gvk, wanted.encoding, value.to_string().into())?;
     Ok(reply::bytes(context.reply(status), wanted, pretty(context, wanted, bytes)))
