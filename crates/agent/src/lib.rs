@@ -5,7 +5,6 @@
 //! own timers. Everything that must survive a restart of this process is in the runtime's list or
 //! in the API, so a new process takes over what an old one started.
 pub mod act;
-
 pub mod cluster;
 pub mod config;
 pub mod events;
@@ -13,6 +12,7 @@ pub mod hosts;
 pub mod manager;
 pub mod node;
 pub mod objects;
+pub mod pull;
 pub mod run;
 pub mod seams;
 pub mod shared;
@@ -23,4 +23,4 @@ pub mod view;
 pub mod worker;
 
 pub use config::AgentConfig;
-pub use run::{Error, clean_up, run};
+pub use run::{Error, run};

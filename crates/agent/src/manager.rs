@@ -11,6 +11,7 @@ use podlife::{PodExt, Verdict};
 use reconcile::NoteKind;
 use runtime::{Event, SandboxStatus};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -131,7 +132,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             change = changes.recv() => match change {
-                Some(change) => manager.take(change),
+                Some(change) => manager.take(change).await,
                 None => return Ok(()),
             },
             event = events.recv() => match event {
@@ -169,10 +170,10 @@ async fn compare(shared: &Shared) -> Result<(), runtime::Error> {
 }
 
 impl Manager {
-    fn take(&mut self, change: Change) {
+    async fn take(&mut self, change: Change) {
         self.workers.retain(|_, worker| !worker.is_closed());
         match change {
-            Change::All(pods) => self.all(pods),
+            Change::All(pods) => self.all(pods).await,
             Change::Pod(pod) if statics::is_mirror(&pod) => self.mirror(Arc::new(pod)),
             Change::Pod(pod) => self.pod(Arc::new(pod)),
             Change::Gone(pod) if statics::is_mirror(&pod) => self.mirror_gone(&pod),
@@ -181,7 +182,7 @@ impl Manager {
         }
     }
 
-    fn all(&mut self, pods: Vec<Pod>) {
+    async fn all(&mut self, pods: Vec<Pod>) {
         let (mirrors, mut pods): (Vec<Pod>, Vec<Pod>) =
             pods.into_iter().partition(statics::is_mirror);
         let live: BTreeSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
@@ -204,7 +205,7 @@ impl Manager {
             self.mirror(Arc::new(mirror));
         }
         if !std::mem::replace(&mut self.synced, true) {
-            self.free_unclaimed();
+            self.free_unclaimed().await;
             // Now it is known which static pods have no mirror yet.
             let own = self.table.all().into_iter().filter(|pod| statics::is_static(pod));
             for pod in own.collect::<Vec<_>>() {
@@ -350,28 +351,29 @@ impl Manager {
         }
     }
 
-    /// Ends sandboxes of pods that the API does not know, and frees addresses of none.
-    fn free_unclaimed(&mut self) {
+    /// Ends sandboxes of pods that the API does not know, and frees addresses and folders of none.
+    /// What is to go is settled before it returns: a pod that comes next is not among it.
+    async fn free_unclaimed(&mut self) {
         let shared = self.shared.clone();
         let unclaimed: Vec<SandboxStatus> = self.found.drain().flat_map(|(_, list)| list).collect();
         let live: BTreeSet<String> = self.table.lock().keys().cloned().collect();
+        if let Err(error) = shared.network.keep_only(live.clone()).await {
+            tracing::warn!(error, "unused addresses stay behind");
+        }
+        let (uids, logs) = unused_folders(&shared, &live);
         tokio::spawn(async move {
             for status in unclaimed {
                 let (id, uid) = (status.id.as_str(), status.config.uid.as_str());
                 tracing::info!(sandbox = id, uid, "ending a pod that nobody knows");
-                for result in
-                    [shared.runtime.stop_sandbox(id).await, shared.runtime.remove_sandbox(id).await]
-                {
-                    if let Err(error) = result {
-                        tracing::warn!(sandbox = id, %error, "a sandbox stays behind");
-                    }
+                let stopped = shared.runtime.stop_sandbox(id).await;
+                let removed = shared.runtime.remove_sandbox(id).await;
+                if let Err(error) = stopped.and(removed) {
+                    tracing::warn!(sandbox = id, %error, "a sandbox stays behind");
                 }
             }
-            if let Err(error) = shared.network.keep_only(live.clone()).await {
-                tracing::warn!(error, "unused addresses stay behind");
-            }
-            let cleaned = tokio::task::spawn_blocking(move || free_folders(&shared, &live)).await;
-            if cleaned.is_err() {
+            let freed =
+                tokio::task::spawn_blocking(move || free_folders(&shared, &uids, &logs)).await;
+            if freed.is_err() {
                 tracing::warn!("unused folders stay behind");
             }
         });
@@ -382,20 +384,33 @@ fn name_of(pod: &Pod) -> (String, String) {
     (pod.namespace().to_owned(), pod.name().to_owned())
 }
 
-fn free_folders(shared: &Shared, live: &BTreeSet<String>) {
-    let pods = shared.config.pods_dir();
-    let entries = std::fs::read_dir(&pods).into_iter().flatten().flatten();
-    for entry in entries {
-        let uid = entry.file_name().to_string_lossy().into_owned();
-        if live.contains(&uid) {
-            continue;
-        }
-        let torn = volume::tear_down_all(&shared.volumes, &uid).map_err(|error| error.text());
-        let removed = torn.and_then(|()| {
-            std::fs::remove_dir_all(entry.path()).map_err(|error| error.to_string())
-        });
+/// Pods that have folders on the node but are not there, and their folders with logs.
+fn unused_folders(shared: &Shared, live: &BTreeSet<String>) -> (Vec<String>, Vec<PathBuf>) {
+    let names = |dir: PathBuf| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let (pods, logs) = (shared.config.pods_dir(), shared.config.logs_dir());
+    let uids = names(pods).filter(|uid| !live.contains(uid)).collect();
+    let of = |name: &str| name.rsplit('_').next().is_some_and(|uid| live.contains(uid));
+    let logs = names(logs.clone()).filter(|name| !of(name)).map(|name| logs.join(name)).collect();
+    (uids, logs)
+}
+
+fn free_folders(shared: &Shared, uids: &[String], logs: &[PathBuf]) {
+    for uid in uids {
+        let torn = volume::tear_down_all(&shared.volumes, uid).map_err(|error| error.text());
+        let folder = shared.config.pods_dir().join(uid);
+        let removed =
+            torn.and_then(|()| std::fs::remove_dir_all(folder).map_err(|e| e.to_string()));
         if let Err(error) = removed {
             tracing::warn!(uid, error, "a folder of a pod that is gone stays behind");
+        }
+    }
+    for folder in logs {
+        if let Err(error) = std::fs::remove_dir_all(folder) {
+            let folder = folder.display().to_string();
+            tracing::warn!(folder, %error, "logs of a pod that is gone stay behind");
         }
     }
 }

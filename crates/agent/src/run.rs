@@ -7,6 +7,7 @@ use crate::manager::{self, PodTable};
 use crate::node::machine::Machine;
 use crate::node::{Health, NodeKeeper};
 use crate::objects::ObjectCache;
+use crate::pull::Puller;
 use crate::seams::Images;
 use crate::shared::{Routes, Shared};
 use crate::store::Store;
@@ -17,7 +18,7 @@ use informer::{Recorder, Reflector, Step};
 use ipnet::Ipv4Net;
 use join::{JoinConfig, Member};
 use net::{LocalService, NetConfig, NetEvent, NodeNet, Vxlan};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nodeapi::Credentials;
 use podlife::NodeFacts;
 use runtime::Runtime;
@@ -102,17 +103,23 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
     let cluster = Arc::new(Cluster::start(client.clone(), dns.zone(), rules.clone()));
     let local = local_dns(&network);
     let objects = ObjectCache::new(client.clone());
+    let puller = Puller {
+        images: images.clone(),
+        objects: Arc::new(objects.clone()),
+        events: keeper.events.clone(),
+    };
     let shared = Arc::new(Shared {
         volumes: volume::Context {
             pods_dir: config.pods_dir(),
             memory_dir: config.memory_dir(),
             objects: Arc::new(objects.clone()),
+            images: Arc::new(puller.clone()),
             allocatable: Arc::new(manager::offer(&node).allocatable),
             host_ips: vec![config.node_ip.to_string()],
         },
         client: client.clone(),
         runtime,
-        images,
+        puller,
         network: Arc::new(network.clone()),
         follow: Arc::new(objects),
         services: cluster.clone(),
@@ -291,38 +298,5 @@ async fn drive_network(
     tokio::select! {
         () = forward => Err(Error::Ended("following the cluster")),
         result = net::run(network, events, local) => Ok(result?),
-    }
-}
-
-/// Ends every pod of the node and removes what the agent has put on the machine: containers,
-/// volumes, the folder in memory. The network is cleaned up by `net::cleanup`. Blocks.
-pub fn clean_up(root: &Path) -> Result<(), Error> {
-    runtime::cleanup_all(&root.join("runtime"))?;
-    let pods = root.join("pods");
-    for entry in std::fs::read_dir(&pods).into_iter().flatten().flatten() {
-        let volumes = entry.path().join("volumes").join("kubernetes.io~empty-dir");
-        for volume in std::fs::read_dir(volumes).into_iter().flatten().flatten() {
-            unmount(&volume.path())?;
-        }
-    }
-    remove(&pods)?;
-    unmount(&root.join("memory"))?;
-    remove(&root.join("memory"))
-}
-
-fn unmount(dir: &Path) -> Result<(), Error> {
-    while dir.is_dir() && is_mount_point(dir).map_err(io(format!("read {}", dir.display())))? {
-        umount2(dir, MntFlags::MNT_DETACH)
-            .map_err(|errno| io(format!("unmount {}", dir.display()))(errno.into()))?;
-    }
-    Ok(())
-}
-
-fn remove(dir: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io(format!("remove {}", dir.display()))(error))
-        }
-        _ => Ok(()),
     }
 }

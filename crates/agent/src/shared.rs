@@ -2,7 +2,8 @@
 use crate::config::AgentConfig;
 use crate::events::Events;
 use crate::hosts::Resolver;
-use crate::seams::{Images, PodNetwork};
+use crate::pull::Puller;
+use crate::seams::PodNetwork;
 use api::k8s::api::core::v1::Service;
 use client::Client;
 use podlife::NodeFacts;
@@ -19,7 +20,7 @@ pub struct Shared {
     pub config: AgentConfig,
     pub client: Client,
     pub runtime: Arc<dyn Runtime>,
-    pub images: Arc<dyn Images>,
+    pub puller: Puller,
     pub network: Arc<dyn PodNetwork>,
     pub volumes: volume::Context,
     pub follow: Arc<dyn Follow>,

@@ -25,7 +25,6 @@ pub fn cgroup(config: &AgentConfig, pod: &Pod) -> String {
 pub fn sandbox(config: &AgentConfig, pod: &Pod, attempt: u32) -> Result<SandboxConfig, String> {
     let spec = pod.spec_ref();
     let sysctls = spec.security_context.as_ref().and_then(|context| context.sysctls.as_ref());
-    let limits = resources::pod_limits(pod);
     Ok(SandboxConfig {
         namespace: pod.namespace().to_owned(),
         name: pod.name().to_owned(),
@@ -41,7 +40,7 @@ pub fn sandbox(config: &AgentConfig, pod: &Pod, attempt: u32) -> Result<SandboxC
         sysctls: sysctls.into_iter().flatten().map(|s| (s.name.clone(), s.value.clone())).collect(),
         cgroup: cgroup(config, pod),
         shim_cgroup: format!("{}/shims", config.cgroup),
-        resources: Some(limits_of(&limits, BTreeMap::new())),
+        resources: Some(pod_resources(pod)),
         shm_bytes: 0,
     })
 }
@@ -55,6 +54,22 @@ fn limits_of(limits: &Limits, hugepages: BTreeMap<String, u64>) -> Resources {
         hugepages,
         ..Resources::default()
     }
+}
+
+/// The limits of the pod as a whole.
+pub fn pod_resources(pod: &Pod) -> Resources {
+    limits_of(&resources::pod_limits(pod), BTreeMap::new())
+}
+
+/// Limits under which the containers of both pods fit.
+pub fn larger(a: &Pod, b: &Pod) -> Resources {
+    let (a, b) = (resources::pod_limits(a), resources::pod_limits(b));
+    let limits = Limits {
+        cpu_shares: a.cpu_shares.max(b.cpu_shares),
+        cpu_quota: a.cpu_quota.zip(b.cpu_quota).map(|(a, b)| a.max(b)),
+        memory: a.memory.zip(b.memory).map(|(a, b)| a.max(b)),
+    };
+    limits_of(&limits, BTreeMap::new())
 }
 
 /// A container's limits.

@@ -102,6 +102,8 @@ pub(crate) struct Worker {
     early_exits: HashMap<String, runtime::Exit>,
     followed: BTreeSet<volume::ObjectRef>,
     reporter: Reporter,
+    /// Containers that are stopped to be started again at once with another image, and since when.
+    replacing: HashMap<String, Timestamp>,
     /// A static pod's face in the API: its status is written there.
     mirror: Option<Arc<Pod>>,
     /// The API has forgotten the pod: nothing is reported any more.
@@ -152,6 +154,7 @@ impl Worker {
             early_exits: HashMap::new(),
             followed: BTreeSet::new(),
             reporter: Reporter::default(),
+            replacing: HashMap::new(),
             mirror: None,
             orphan: false,
             removed: false,

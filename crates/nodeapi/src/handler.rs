@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use streaming::upgrade::Transport;
 
 pub(crate) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 type Pairs = [(String, String)];
@@ -61,7 +62,10 @@ async fn answer(
         Asked::Logs(named) => {
             let options = LogOptions::from_query(&pairs)?;
             let target = node.log(&named, options.previous).await?;
-            logs::respond(target, options)
+            match streaming::upgrade::requested(request.headers()) {
+                Some(Transport::WebSocket) => logs::respond_web(&mut request, target, options),
+                _ => logs::respond(target, options),
+            }
         }
         Asked::Exec(named) => {
             let id = node.running(&named).await?;

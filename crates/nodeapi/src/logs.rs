@@ -2,11 +2,12 @@
 //!
 //! A line of the file is `TIME STREAM TAG TEXT`; the tag `P` marks a part that the next line goes
 //! on. Rotated files (`NAME.TIME`, oldest first) are read before the current one.
-use crate::handler::Body;
+use crate::handler::{Body, empty};
 use crate::{LogTarget, Refusal};
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -82,6 +83,41 @@ impl LogOptions {
 
 /// The answer, whose body is read as the client takes it.
 pub(crate) fn respond(target: LogTarget, options: LogOptions) -> Result<Response<Body>, Refusal> {
+    let mut response = Response::new(Channel(read(target, options)?).boxed_unsync());
+    let kind = http::HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// The log as messages over WebSocket.
+pub(crate) fn respond_web(
+    request: &mut Request<Incoming>,
+    target: LogTarget,
+    options: LogOptions,
+) -> Result<Response<Body>, Refusal> {
+    let (response, pending) = streaming::output::accept(request)
+        .map_err(|refused| Refusal::new(refused.status, refused.message))?;
+    let mut pieces = read(target, options)?;
+    tokio::spawn(async move {
+        let Ok(mut output) = pending.open().await else { return };
+        loop {
+            tokio::select! {
+                piece = pieces.recv() => {
+                    let Some(piece) = piece else { break };
+                    if output.send(piece).await.is_err() {
+                        return;
+                    }
+                }
+                () = output.closed.wait() => return,
+            }
+        }
+        output.finish().await;
+    });
+    Ok(empty(response))
+}
+
+/// What is in the log, and with `follow` what comes, as fast as it is taken.
+fn read(target: LogTarget, options: LogOptions) -> Result<mpsc::Receiver<Bytes>, Refusal> {
     let files = files(&target.file)
         .map_err(|error| Refusal::internal(format!("failed to open the log: {error}")))?;
     let (send, receive) = mpsc::channel(QUEUE);
@@ -95,10 +131,7 @@ pub(crate) fn respond(target: LogTarget, options: LogOptions) -> Result<Response
             tracing::warn!(%error, file = %target.file.display(), "cannot read a container's log");
         }
     });
-    let mut response = Response::new(Channel(receive).boxed_unsync());
-    let kind = http::HeaderValue::from_static("text/plain");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(receive)
 }
 
 struct Channel(mpsc::Receiver<Bytes>);

@@ -53,6 +53,7 @@ pub enum Why {
     Startup,
     PostStartHook,
     ImageChanged,
+    Resized,
 }
 
 /// The next actions, and when to ask again if nothing happens before.
@@ -286,6 +287,8 @@ impl Planner<'_> {
             (Why::Liveness, probe_grace(&container.liveness_probe))
         } else if matches!(role, Role::Main | Role::Sidecar) && image != run.image {
             (Why::ImageChanged, None)
+        } else if found.restart_to_resize {
+            (Why::Resized, None)
         } else {
             return;
         };

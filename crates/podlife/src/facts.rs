@@ -93,6 +93,8 @@ pub struct ContainerFacts {
     pub restart_backoff: Backoff,
     pub pull_backoff: Backoff,
     pub probes: Probes,
+    /// New limits hold only after a restart (`resizePolicy`).
+    pub restart_to_resize: bool,
     /// What the cgroup is set to, once it is known.
     pub resources: Option<ResourceRequirements>,
 }

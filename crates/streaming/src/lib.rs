@@ -5,6 +5,7 @@
 //! queues are bounded, so a slow peer slows the process behind it and nothing else.
 pub mod exec;
 pub mod forward;
+pub mod output;
 pub mod spdy;
 pub mod upgrade;
 pub mod ws;

@@ -74,6 +74,11 @@ pub fn close(code: u16) -> Bytes {
     frame(CLOSE, &code.to_be_bytes(), &[])
 }
 
+/// A whole message without a channel.
+pub(crate) fn message(body: &[u8], base64: bool) -> Bytes {
+    if base64 { frame(TEXT, &[], STANDARD.encode(body).as_bytes()) } else { binary(body) }
+}
+
 /// A message on a channel.
 pub(crate) fn channel_frame(channel: u8, base64: bool, body: &[u8]) -> Bytes {
     if base64 {

@@ -297,11 +297,27 @@ pub fn open_place(path: &Path) -> io::Result<OwnedFd> {
 /// Mounts an overlay on `target`: layers from the lowest up, and the folders for what changes.
 /// Nothing of it is ever synced: a container's writable layer does not outlive its container.
 pub fn overlay(layers: &[&Path], upper: &Path, work: &Path, target: &Path) -> io::Result<()> {
-    use nix::mount::{MsFlags, mount};
     let text = |path: &Path| escape(&path.to_string_lossy());
     let rest = format!(",upperdir={},workdir={},volatile", text(upper), text(work));
+    mount_layers(layers, &rest, target, nix::mount::MsFlags::empty())
+}
+
+/// Mounts at least two layers on `target`, read-only.
+pub fn overlay_readonly(layers: &[&Path], target: &Path) -> io::Result<()> {
+    use nix::mount::MsFlags;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount_layers(layers, "", target, flags)
+}
+
+fn mount_layers(
+    layers: &[&Path],
+    rest: &str,
+    target: &Path,
+    flags: nix::mount::MsFlags,
+) -> io::Result<()> {
     // The topmost comes first.
-    let mut lower: Vec<String> = layers.iter().rev().map(|l| text(l)).collect();
+    let mut lower: Vec<String> =
+        layers.iter().rev().map(|layer| escape(&layer.to_string_lossy())).collect();
     // Options must fit into a page: many layers are named by descriptors instead.
     let mut opened = Vec::new();
     if lower.iter().map(|l| l.len() + 1).sum::<usize>() + rest.len() > 4000 {
@@ -309,8 +325,8 @@ pub fn overlay(layers: &[&Path], upper: &Path, work: &Path, target: &Path) -> io
         lower = opened.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
     }
     let options = format!("lowerdir={}{rest}", lower.join(":"));
-    let done =
-        mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()));
+    let kind = Some("overlay");
+    let done = nix::mount::mount(kind, target, kind, flags, Some(options.as_str()));
     drop(opened);
     done.map_err(Into::into)
 }

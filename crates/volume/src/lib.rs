@@ -29,6 +29,7 @@ pub static PLUGINS: &[&dyn VolumePlugin] = &[
     &plugins::secret::SecretVolume,
     &plugins::downward::Downward,
     &plugins::projected::Projected,
+    &plugins::image::ImageVolume,
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,18 @@ pub trait Objects: Send + Sync {
     async fn token(&self, wanted: &TokenFor) -> Result<Token, String>;
 }
 
+/// Where images come from that are volumes.
+#[async_trait]
+pub trait ImageSource: Send + Sync {
+    /// The unpacked layers, the lowest first.
+    async fn layers(
+        &self,
+        pod: &Pod,
+        reference: &str,
+        policy: &str,
+    ) -> Result<Vec<PathBuf>, String>;
+}
+
 /// What volumes of all pods share.
 #[derive(Clone)]
 pub struct Context {
@@ -93,6 +106,7 @@ pub struct Context {
     /// The same on a file system in memory: for what must not reach a disk.
     pub memory_dir: PathBuf,
     pub objects: Arc<dyn Objects>,
+    pub images: Arc<dyn ImageSource>,
     /// What resource fields say when the container has no limit.
     pub allocatable: Arc<BTreeMap<String, Quantity>>,
     /// For `status.hostIP` in files.

@@ -24,6 +24,16 @@ impl Objects for Fake {
     }
 }
 
+#[async_trait]
+impl ImageSource for Fake {
+    async fn layers(&self, _: &Pod, reference: &str, _: &str) -> Result<Vec<PathBuf>, String> {
+        match reference {
+            "one" => Ok(vec!["/layers/one".into()]),
+            _ => Err(format!("no image {reference}")),
+        }
+    }
+}
+
 fn set(fake: &Fake, name: &str, data: Value) {
     let object = serde_json::from_value(json!({"metadata": {}, "data": data})).unwrap();
     fake.config_maps.lock().unwrap().insert(name.into(), Arc::new(object));
@@ -39,7 +49,8 @@ fn lab(fake: Arc<Fake>) -> Lab {
     let context = Context {
         pods_dir: root.path().join("pods"),
         memory_dir: root.path().join("memory"),
-        objects: fake,
+        objects: fake.clone(),
+        images: fake,
         allocatable: Arc::new(BTreeMap::from([("cpu".into(), Quantity::from_units(4))])),
         host_ips: vec!["192.0.2.1".into()],
     };
@@ -197,4 +208,14 @@ fn what_a_pod_refers_to() {
     let map = |name: &str| ObjectRef::ConfigMap(name.into());
     let secret = |name: &str| ObjectRef::Secret(name.into());
     assert_eq!(names, [map("m1"), map("m2"), secret("s1"), secret("s2"), secret("s3")]);
+}
+
+#[tokio::test]
+async fn an_image_of_one_layer_is_used_as_it_lies() {
+    let lab = lab(Arc::default());
+    let volume = |reference: &str| json!({"name": "v", "image": {"reference": reference}});
+    let mounted = mount(&lab, volume("one")).await.unwrap();
+    assert!(mounted.readonly && mounted.path == Path::new("/layers/one"));
+    let error = mount(&lab, volume("two")).await.unwrap_err();
+    assert!(error.ends_with("no image two"), "{error}");
 }

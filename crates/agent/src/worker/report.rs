@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// A pod that starts in less than this gets one status, not two.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(50);
+/// How long the replacement of a container is not reported.
+const REPLACE_WAIT: SignedDuration = SignedDuration::from_secs(1);
 const FIRST_RETRY: SignedDuration = SignedDuration::from_millis(500);
 const MAX_RETRY: SignedDuration = SignedDuration::from_secs(30);
 
@@ -50,6 +52,9 @@ impl Worker {
             return None;
         }
         let face = self.face()?;
+        if let Some(until) = self.held_until(now) {
+            return Some(until);
+        }
         let status = podlife::status(&face, &self.facts, &self.shared.node, now);
         let quick = status.phase.as_deref() == Some("Pending") && !self.reporter.begun;
         let patch = patch(face.status.as_ref(), &status);
@@ -82,6 +87,13 @@ impl Worker {
             Done::Reported(written.map(Box::new))
         });
         None
+    }
+
+    /// The moment between two images of a container is no news, if it is short.
+    fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let since = self.replacing.values().max()?;
+        let until = since.checked_add(REPLACE_WAIT).ok()?;
+        (until > now && self.pod.deletion().is_none()).then_some(until)
     }
 
     /// The object in the API that shows this pod; a static pod may have none yet.

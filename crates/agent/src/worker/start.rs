@@ -1,7 +1,7 @@
 //! Starting containers: image, configuration, the container itself, its post-start hook.
 use super::{Done, PodPaths, Worker, time};
 use crate::act::{self, Target};
-use crate::seams::{Image, PullError};
+use crate::seams::Image;
 use crate::shared::Shared;
 use crate::translate::{self, env, mounts, security};
 use api::k8s::api::core::v1::{Container, LifecycleHandler, Pod};
@@ -59,7 +59,7 @@ impl Worker {
         let (shared, pod, name) = (self.shared.clone(), self.pod.clone(), name.to_owned());
         let key = name.clone();
         let task = self.work.spawn(async move {
-            let result = image(&shared, &pod, &container, role).await;
+            let result = container_image(&shared, &pod, &container, role).await;
             Done::Image { name, result }
         });
         self.pulls.insert(key, task);
@@ -136,6 +136,7 @@ impl Worker {
         result: Result<Box<Started>, StartFailure>,
         now: Timestamp,
     ) {
+        self.replacing.remove(name);
         let Some((role, container)) = pods::find(&self.pod, name) else { return };
         let started = match result {
             Ok(started) => *started,
@@ -146,6 +147,7 @@ impl Worker {
         let found = self.facts.container(name);
         found.op = None;
         found.probes = Probes::default();
+        found.restart_to_resize = false;
         found.resources = container.resources.clone();
         let mut outdated = None;
         if let Some(old) = found.run.take() {
@@ -253,31 +255,59 @@ impl Worker {
         }
     }
 
-    /// The limits of running containers follow the spec.
+    /// The limits of running containers follow the spec: the pod's own grow before and shrink after
+    /// those of its containers.
     pub(super) fn resize(&mut self, before: &Pod) {
-        for container in self.pod.spec_ref().containers.clone() {
+        let mut changes = Vec::new();
+        for container in &self.pod.spec_ref().containers {
             let mut all = before.spec_ref().containers.iter();
             let old = all.find(|old| old.name == container.name);
-            if old.is_none_or(|old| old.resources == container.resources) {
+            let Some(old) = old.filter(|old| old.resources != container.resources) else {
+                continue;
+            };
+            let found = self.facts.containers.entry(container.name.clone()).or_default();
+            let Some(run) = found.run.as_ref().filter(|run| run.exit.is_none()) else { continue };
+            if needs_restart(old, container) {
+                found.restart_to_resize = true;
                 continue;
             }
-            let found = self.facts.container(&container.name);
-            let Some(run) = found.run.as_ref().filter(|run| run.exit.is_none()) else { continue };
-            let id = run.id.clone();
             found.resources = container.resources.clone();
             let own = container.resources.as_ref();
-            let resources = translate::container_resources(&self.pod, own);
-            let (shared, pod) = (self.shared.clone(), self.pod.clone());
-            let name = container.name.clone();
-            self.work.spawn(async move {
-                if let Err(error) = shared.runtime.update_resources(&id, &resources).await {
-                    let message = format!("Failed to resize container {name}: {error}");
-                    let warning = NoteKind::Warning;
-                    shared.events.pod(&pod, warning, "ResizeError", message);
-                }
-                Done::Nothing
-            });
+            changes.push((run.id.clone(), translate::container_resources(&self.pod, own)));
         }
+        let pod_changed =
+            podlife::resources::pod_limits(before) != podlife::resources::pod_limits(&self.pod);
+        let Some(sandbox) = self.sandbox_id.clone().filter(|_| pod_changed) else {
+            return self.apply_resize(changes);
+        };
+        let both = translate::larger(before, &self.pod);
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        self.work.spawn(async move {
+            let runtime = &shared.runtime;
+            let mut result = runtime.update_sandbox_resources(&sandbox, &both).await;
+            for (id, resources) in changes {
+                result = result.and(runtime.update_resources(&id, &resources).await);
+            }
+            let own = translate::pod_resources(&pod);
+            result = result.and(runtime.update_sandbox_resources(&sandbox, &own).await);
+            tell_resize(&shared, &pod, result);
+            Done::Nothing
+        });
+    }
+
+    fn apply_resize(&mut self, changes: Vec<(String, runtime::Resources)>) {
+        if changes.is_empty() {
+            return;
+        }
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        self.work.spawn(async move {
+            let mut result = Ok(());
+            for (id, resources) in changes {
+                result = result.and(shared.runtime.update_resources(&id, &resources).await);
+            }
+            tell_resize(&shared, &pod, result);
+            Done::Nothing
+        });
     }
 
     pub(super) fn judge(&mut self, run: &str, name: &str, kind: ProbeKind, verdict: bool) {
@@ -302,8 +332,30 @@ impl Worker {
     }
 }
 
-/// Finds or pulls the container's image.
-async fn image(
+fn tell_resize(shared: &Shared, pod: &Pod, result: Result<(), Error>) {
+    if let Err(error) = result {
+        let message = format!("error resizing the pod's containers: {error}");
+        shared.events.pod(pod, NoteKind::Warning, "ResizeError", message);
+    }
+}
+
+/// Whether a changed resource's policy is to restart the container.
+fn needs_restart(old: &Container, new: &Container) -> bool {
+    let changed = |name: &str| {
+        let of = |container: &Container| {
+            let own = container.resources.as_ref();
+            let request = podlife::resources::request(own, name);
+            (request, podlife::resources::limit(own, name))
+        };
+        of(old) != of(new)
+    };
+    let policies = new.resize_policy.as_deref().unwrap_or_default();
+    policies
+        .iter()
+        .any(|policy| policy.restart_policy == "RestartContainer" && changed(&policy.resource_name))
+}
+
+async fn container_image(
     shared: &Shared,
     pod: &Pod,
     container: &Container,
@@ -311,83 +363,9 @@ async fn image(
 ) -> Result<Arc<Image>, StartFailure> {
     let name = container.image.as_deref().unwrap_or_default();
     let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-    let about = (container.name.as_str(), role);
-    let invalid = |why: String| {
-        let message = format!("Failed to apply default image tag {name:?}: {why}");
-        let warning = NoteKind::Warning;
-        shared.events.container(pod, about, warning, "InspectFailed", message.clone());
-        StartFailure::new("InvalidImageName", message)
-    };
-    let present = match shared.images.find(name).await {
-        Ok(found) => found,
-        Err(PullError::InvalidName(why)) => return Err(invalid(why)),
-        Err(PullError::Failed(why)) => {
-            let message = format!("Failed to inspect image {name:?}: {why}");
-            return Err(StartFailure::new("ImageInspectError", message));
-        }
-    };
-    match (policy, present) {
-        ("Always", _) | ("IfNotPresent", None) => {}
-        (_, Some(image)) => {
-            let message = format!(
-                "Container image {name:?} already present on machine and can be accessed by the pod"
-            );
-            shared.events.container(pod, about, NoteKind::Normal, "Pulled", message);
-            return Ok(image);
-        }
-        (_, None) => {
-            let message =
-                format!("Container image {name:?} is not present with pull policy of Never");
-            let warning = NoteKind::Warning;
-            shared.events.container(pod, about, warning, "ErrImageNeverPull", message.clone());
-            return Err(StartFailure::new("ErrImageNeverPull", message));
-        }
-    }
-    let message = format!("Pulling image {name:?}");
-    shared.events.container(pod, about, NoteKind::Normal, "Pulling", message);
-    let begun = std::time::Instant::now();
-    let logins = logins(shared, pod).await;
-    match shared.images.pull(name, &logins).await {
-        Ok(pulled) => {
-            let took = begun.elapsed();
-            let took = format!("{}.{:03}s", took.as_secs(), took.subsec_millis());
-            let message = format!(
-                "Successfully pulled image {name:?} in {took} ({took} including waiting). Image \
-                 size: {} bytes.",
-                pulled.image.size_bytes
-            );
-            shared.events.container(pod, about, NoteKind::Normal, "Pulled", message);
-            Ok(pulled.image)
-        }
-        Err(PullError::InvalidName(why)) => Err(invalid(why)),
-        Err(PullError::Failed(why)) => {
-            let message = format!("Failed to pull image {name:?}: {why}");
-            let warning = NoteKind::Warning;
-            shared.events.container(pod, about, warning, "Failed", message.clone());
-            Err(StartFailure::new("ErrImagePull", message))
-        }
-    }
-}
-
-async fn logins(shared: &Shared, pod: &Pod) -> Vec<Vec<u8>> {
-    let mut out = Vec::new();
-    for reference in pod.spec_ref().image_pull_secrets.iter().flatten() {
-        let found = shared.volumes.objects.secret(pod.namespace(), &reference.name).await;
-        let Ok(Some(secret)) = found else {
-            let message = format!(
-                "Unable to retrieve some image pull secrets ({}); attempting to pull the image \
-                 may not succeed.",
-                reference.name
-            );
-            let warning = NoteKind::Warning;
-            shared.events.pod(pod, warning, "FailedToRetrieveImagePullSecret", message);
-            continue;
-        };
-        let data = secret.data.iter().flatten();
-        let keys = [".dockerconfigjson", ".dockercfg"];
-        out.extend(data.filter(|(key, _)| keys.contains(&key.as_str())).map(|(_, v)| v.0.clone()));
-    }
-    out
+    let about = Some((container.name.as_str(), role));
+    let got = shared.puller.get(pod, about, name, policy).await;
+    got.map_err(|failure| StartFailure::new(failure.reason, failure.message))
 }
 
 /// Everything that one start needs.

@@ -27,11 +27,15 @@ impl Worker {
             deadline.send_replace(kill_at);
             return;
         }
+        if matches!(why, Why::ImageChanged | Why::Resized) {
+            self.replacing.insert(name.to_owned(), Timestamp::now());
+        }
         let message = match why {
             Why::PodEnds => format!("Stopping container {name}"),
             Why::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
             Why::Startup => format!("Container {name} failed startup probe, will be restarted"),
             Why::PostStartHook => "FailedPostStartHook".to_owned(),
+            Why::Resized => format!("Container {name} resize requires restart"),
             Why::ImageChanged => format!("Container {name} definition changed, will be restarted"),
         };
         let normal = NoteKind::Normal;

@@ -4,6 +4,7 @@ use crate::config::AgentConfig;
 use crate::events::Events;
 use crate::hosts::Resolver;
 use crate::manager::{self, Change, PodTable};
+use crate::pull::Puller;
 use crate::seams::{Images, PodNetwork, PodPort, PullError, Pulled};
 use crate::shared::{Follow, Routes, ServiceList};
 use api::k8s::api::core::v1::{ConfigMap, Node, Secret, Service};
@@ -216,21 +217,25 @@ fn lab() -> Lab {
 fn begin(server: Arc<Server>, hollow: Hollow, root: Arc<tempfile::TempDir>) -> Lab {
     let config = config(root.path());
     let nothing = Arc::new(Nothing);
+    let events = Events::new(None);
+    let puller =
+        Puller { images: nothing.clone(), objects: nothing.clone(), events: events.clone() };
     let shared = Arc::new(Shared {
         client: Client::new(Arc::new(Wire(server.clone()))),
         runtime: Arc::new(hollow.clone()),
-        images: nothing.clone(),
+        puller: puller.clone(),
         network: nothing.clone(),
         volumes: volume::Context {
             pods_dir: config.pods_dir(),
             memory_dir: config.memory_dir(),
             objects: nothing.clone(),
+            images: Arc::new(puller),
             allocatable: Arc::default(),
             host_ips: vec!["192.0.2.1".into()],
         },
         follow: nothing.clone(),
         services: nothing,
-        events: Events::new(None),
+        events,
         node: NodeFacts { host_ips: vec!["192.0.2.1".into()], runtime: "kybern".into() },
         resolver: Resolver::default(),
         memory_bytes: 8 << 30,

@@ -68,6 +68,7 @@ impl Sim {
                 let (_, spec) = pods::find(&self.pod, &name).unwrap();
                 let found = self.facts.container(&name);
                 found.error = None;
+                found.restart_to_resize = false;
                 if let Some(old) = found.run.take() {
                     let exit = old.exit.expect("only an ended container starts again");
                     found.restart_backoff.next(exit.finished, now);
@@ -439,6 +440,16 @@ fn a_new_image_restarts_the_container_in_place() {
     sim.settle();
     sim.pod.spec.as_mut().unwrap().containers[0].image = Some("img:2".into());
     assert_eq!(sim.settle(), "kill a 30s ImageChanged");
+    sim.exit("a", 0);
+    assert_eq!(sim.settle(), "+a");
+}
+
+#[test]
+fn a_resize_that_needs_it_restarts_the_container() {
+    let mut sim = Sim::new(json!({"containers": [container("a")]}));
+    sim.settle();
+    sim.facts.container("a").restart_to_resize = true;
+    assert_eq!(sim.settle(), "kill a 30s Resized");
     sim.exit("a", 0);
     assert_eq!(sim.settle(), "+a");
 }

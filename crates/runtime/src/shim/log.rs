@@ -73,12 +73,12 @@ impl Log {
         self.write(&out);
     }
 
-    /// The stream ended: an unfinished line is whole now.
+    /// The stream ended: an unfinished line stays a partial one, so that a reader adds no newline.
     pub(super) fn finish(&mut self, stream: Stream) {
-        let (line, partial) = std::mem::take(&mut self.open[stream as usize]);
-        if !line.is_empty() || partial {
+        let (line, _) = std::mem::take(&mut self.open[stream as usize]);
+        if !line.is_empty() {
             let mut out = Vec::new();
-            entry(&mut out, &timestamp(layout::now()), stream, true, &line);
+            entry(&mut out, &timestamp(layout::now()), stream, false, &line);
             self.write(&out);
         }
     }
@@ -225,7 +225,7 @@ mod tests {
             "stdout F ",
             &long,
             "stdout F xxx",
-            "stdout F last",
+            "stdout P last",
         ];
         assert_eq!(texts(&path), want);
     }

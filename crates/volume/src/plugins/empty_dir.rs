@@ -28,10 +28,7 @@ impl VolumePlugin for EmptyDir {
         Ok(Mounted { path, readonly: false, refresh_at: None })
     }
     fn tear_down(&self, dir: &Path) -> io::Result<()> {
-        while is_mount_point(dir)? {
-            umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
-        }
-        Ok(())
+        unmount(dir)
     }
 }
 
@@ -79,7 +76,15 @@ fn unknown(medium: &str) -> Error {
     Error::Refused(format!("unknown storage medium {medium:?}"))
 }
 
-fn is_mount_point(dir: &Path) -> io::Result<bool> {
+/// Lets go of everything that is mounted on the folder.
+pub(crate) fn unmount(dir: &Path) -> io::Result<()> {
+    while is_mount_point(dir)? {
+        umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn is_mount_point(dir: &Path) -> io::Result<bool> {
     let Some(parent) = dir.parent() else { return Ok(true) };
     Ok(fs::symlink_metadata(dir)?.dev() != fs::metadata(parent)?.dev())
 }
