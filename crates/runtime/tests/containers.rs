@@ -70,7 +70,7 @@ fn runs_and_logs() {
         let lines = fs::read_to_string(&log).unwrap();
         let mut lines: Vec<_> = lines.lines().map(|l| l.split_once(' ').unwrap().1).collect();
         lines.sort_unstable();
-        assert_eq!(lines, ["stderr F to stderr", "stdout F no newline", "stdout F to stdout"]);
+        assert_eq!(lines, ["stderr F to stderr", "stdout F to stdout", "stdout P no newline"]);
 
         let id = node.start(&sandbox.id, &["sleep"]).await;
         assert!(node.runtime.remove_container(&id).await.is_err(), "it is running");
