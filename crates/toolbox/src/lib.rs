@@ -135,8 +135,8 @@ pub fn main(args: &[String]) -> i32 {
     };
     // A reader that leaves ends the writer, as everybody expects of `yes | head`.
     usual_signal(nix::libc::SIGPIPE);
-    for signal in ENDING {
-        usual_signal(*signal);
+    if std::process::id() == 1 {
+        ENDING.iter().for_each(|signal| usual_signal(*signal));
     }
     run(applet, &args)
 }
@@ -164,4 +164,17 @@ fn run(applet: Applet, args: &[String]) -> i32 {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::{is_tool, names};
+
+    #[test]
+    fn every_tool_has_one_name() {
+        let names = names();
+        assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
+        assert!(is_tool("sh") && is_tool("[") && is_tool("serve") && is_tool("toolbox"));
+        assert!(!is_tool("kybern") && !is_tool(""));
+        assert_eq!(super::main(&["/bin/false".to_owned()]), 1);
+        assert_eq!(super::main(&["toolbox".to_owned(), "true".to_owned()]), 0);
+        assert_eq!(super::main(&["toolbox".to_owned(), "kybern".to_owned()]), 127);
+    }
+}

@@ -218,6 +218,3 @@ impl Shell {
         eprintln!("{}: {message}", self.name);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -100,11 +100,9 @@ impl Server {
     pub(super) fn run(&self, listener: &TcpListener, signals: impl AsFd) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         while readable(listener, &signals)? {
-            match listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer),
-                // The peer left, or another process was faster, or descriptors ran out: the
-                // listener stays usable.
-                Err(_) => {}
+            // When the peer left already the listener stays usable.
+            if let Ok((stream, peer)) = listener.accept() {
+                self.admit(stream, peer);
             }
         }
         self.finish();

@@ -213,7 +213,7 @@ impl Evaluator<'_> {
                 let name = self.name();
                 if name.is_empty() {
                     // Two signs in a row.
-                    return Ok(self.unary()?);
+                    return self.unary();
                 }
                 let value = self.variable(&name)?.wrapping_add(step);
                 self.assign(&name, value);

@@ -31,6 +31,8 @@ pub(super) struct Parser {
     pub(super) text: Vec<char>,
     pub(super) at: usize,
     depth: usize,
+    /// Between double quotes, where a single quote means itself.
+    pub(super) quoting: bool,
     /// Here-documents whose bodies come after this line.
     pending: Vec<Pending>,
 }
@@ -44,7 +46,13 @@ struct Pending {
 
 impl Parser {
     pub(super) fn new(text: &str) -> Parser {
-        Parser { text: text.chars().collect(), at: 0, depth: 0, pending: Vec::new() }
+        Parser {
+            text: text.chars().collect(),
+            at: 0,
+            depth: 0,
+            quoting: false,
+            pending: Vec::new(),
+        }
     }
 
     pub(super) fn line(&self) -> usize {
@@ -350,11 +358,14 @@ impl Parser {
 
     /// Commands up to the parenthesis that ends a substitution; it may hold none.
     pub(super) fn substitution(&mut self) -> Result<List> {
-        self.deeper(|p| {
+        let quoting = std::mem::take(&mut self.quoting);
+        let list = self.deeper(|p| {
             p.skip_newlines()?;
             let list = if p.peek() == Some(')') { List::new() } else { p.list(&[])? };
             if p.next() == Some(')') { Ok(list) } else { Err(p.expected(")")) }
-        })
+        });
+        self.quoting = quoting;
+        list
     }
 
     fn if_clause(&mut self) -> Result<Compound> {

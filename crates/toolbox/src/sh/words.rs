@@ -16,7 +16,7 @@ impl Parser {
         let mut word = Word::new();
         while let Some(c) = self.peek().filter(|c| !ends(*c)) {
             match c {
-                '\'' => {
+                '\'' if !self.quoting => {
                     self.at += 1;
                     word.push(Part::Quoted(self.until_quote()?));
                 }
@@ -80,6 +80,13 @@ impl Parser {
 
     /// Parts between double quotes, or in a here-document without an end.
     fn double(&mut self, end: Option<char>) -> Result<Word> {
+        let quoting = std::mem::replace(&mut self.quoting, true);
+        let word = self.double_inner(end);
+        self.quoting = quoting;
+        word
+    }
+
+    fn double_inner(&mut self, end: Option<char>) -> Result<Word> {
         let mut word = Word::new();
         loop {
             let Some(c) = self.peek() else {
@@ -279,10 +286,20 @@ impl Parser {
         if empty {
             self.at += 1;
         }
+        if let Some(sign) = self.peek().filter(|c| "-=?+".contains(*c)) {
+            self.at += 1;
+            return Ok(Some(Operation::Unless { sign, empty, word: self.parts(&brace)? }));
+        }
+        // The quotes of a pattern are quotes wherever it stands.
+        let quoting = std::mem::take(&mut self.quoting);
+        let operation = self.cutting();
+        self.quoting = quoting;
+        operation
+    }
+
+    fn cutting(&mut self) -> Result<Option<Operation>> {
+        let brace = |c: char| c == '}';
         Ok(match self.next() {
-            Some(sign) if "-=?+".contains(sign) => {
-                Some(Operation::Unless { sign, empty, word: self.parts(&brace)? })
-            }
             Some(sign @ ('#' | '%')) => {
                 let longest = self.eat(&sign.to_string());
                 let pattern = self.parts(&brace)?;
