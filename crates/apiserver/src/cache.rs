@@ -6,6 +6,7 @@ pub mod feed;
 pub mod item;
 pub mod watchers;
 
+use crate::negotiate::Encoding;
 use crate::table::Row;
 use api::Value;
 use bytes::Bytes;
@@ -29,9 +30,8 @@ pub struct Event {
     pub revision: u64,
     pub old: Option<Arc<Item>>,
     pub new: Option<Arc<Item>>,
-    added: OnceLock<Bytes>,
-    modified: OnceLock<Bytes>,
-    deleted: OnceLock<Bytes>,
+    /// What is sent, by encoding and kind.
+    frames: [[OnceLock<Bytes>; 3]; 3],
 }
 
 /// What a change means to one watcher, after its selectors.
@@ -54,8 +54,7 @@ impl Kind {
 
 impl Event {
     fn new(revision: u64, old: Option<Arc<Item>>, new: Option<Arc<Item>>) -> Self {
-        let (added, modified, deleted) = Default::default();
-        Self { revision, old, new, added, modified, deleted }
+        Self { revision, old, new, frames: Default::default() }
     }
 
     /// What the filter's watcher should hear of it.
@@ -79,14 +78,15 @@ impl Event {
         }
     }
 
-    /// The frame of a JSON watch.
-    pub fn json(&self, kind: Kind) -> Bytes {
-        let slot = match kind {
-            Kind::Added => &self.added,
-            Kind::Modified => &self.modified,
-            Kind::Deleted => &self.deleted,
-        };
-        slot.get_or_init(|| json_frame(kind.name(), &self.object(kind))).clone()
+    /// What every watch in this encoding is sent; `make` makes it the first time.
+    pub(crate) fn frame(
+        &self,
+        encoding: Encoding,
+        kind: Kind,
+        make: impl FnOnce(Bytes) -> Bytes,
+    ) -> Bytes {
+        let slot = &self.frames[encoding as usize][kind as usize];
+        slot.get_or_init(|| make(self.object(kind))).clone()
     }
 
     fn bytes(&self) -> usize {

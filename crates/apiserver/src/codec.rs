@@ -1,8 +1,10 @@
 //! Between the wire and objects.
+use crate::body::{self, Body, Pieces};
 use crate::negotiate::Encoding;
 use crate::table::Row;
 use api::{ApiError, Gvk, Value};
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// What happens with fields that the kind does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +31,6 @@ impl FieldValidation {
         }
     }
 }
-
-/// YAML bodies and answers.
-pub(crate) const HAS_YAML: bool = false;
 
 pub(crate) fn has_protobuf(gvk: &Gvk) -> bool {
     schema::builtin().type_of(gvk).is_some()
@@ -201,7 +200,7 @@ fn typed_head(bytes: &[u8], gvk: &Gvk) -> Result<(), ApiError> {
 pub(crate) fn encode(gvk: &Gvk, encoding: Encoding, json: Bytes) -> Result<Bytes, ApiError> {
     match encoding {
         Encoding::Json => Ok(json),
-        Encoding::Yaml => Err(ApiError::not_acceptable("YAML is not written here")),
+        Encoding::Yaml => Ok(schema::to_yaml(&crate::verbs::object::parse(&json)).into()),
         Encoding::Protobuf => {
             let mut out = Vec::with_capacity(json.len());
             schema::encode_json_as_proto(schema::builtin(), gvk, &json, &mut out)
@@ -211,34 +210,53 @@ pub(crate) fn encode(gvk: &Gvk, encoding: Encoding, json: Bytes) -> Result<Bytes
     }
 }
 
-/// A list of items that are JSON.
-pub(crate) fn encode_list(
+/// An object of a list, from JSON: its part if the list is protobuf.
+pub(crate) fn encode_item(gvk: &Gvk, encoding: Encoding, json: Bytes) -> Result<Bytes, ApiError> {
+    match encoding {
+        Encoding::Protobuf => schema::encode_part(schema::builtin(), gvk, &json)
+            .map(Bytes::from)
+            .map_err(ApiError::internal),
+        Encoding::Json | Encoding::Yaml => Ok(json),
+    }
+}
+
+/// A list of items that [`encode_item`] made, put together while it is sent.
+pub(crate) fn list_body(
     gvk: &Gvk,
     encoding: Encoding,
     metadata: &Value,
     items: Vec<Bytes>,
-) -> Result<Bytes, ApiError> {
-    if encoding == Encoding::Protobuf {
-        let mut out = Vec::new();
-        let items = items.iter().map(AsRef::as_ref);
-        schema::encode_list(schema::builtin(), gvk, metadata, items, &mut out)
-            .map_err(ApiError::internal)?;
-        return Ok(out.into());
-    }
-    let mut out = format!(
-        "{{\"kind\":{:?},\"apiVersion\":{:?},\"metadata\":{metadata},\"items\":[",
-        gvk.kind.as_ref(),
-        gvk.api_version().as_ref()
-    )
-    .into_bytes();
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
+) -> Result<Body, ApiError> {
+    let (head, between, tail) = match encoding {
+        Encoding::Protobuf => {
+            let length = items.iter().map(Bytes::len).sum();
+            let head = schema::list_head(schema::builtin(), gvk, metadata, length)
+                .map_err(ApiError::internal)?;
+            (head, &[][..], schema::PROTO_TAIL)
         }
-        out.extend_from_slice(item);
+        Encoding::Json | Encoding::Yaml => {
+            let (kind, version) = (gvk.kind.as_ref(), gvk.api_version());
+            let version = version.as_ref();
+            let head = format!(
+                "{{\"kind\":{kind:?},\"apiVersion\":{version:?},\"metadata\":{metadata},\"items\":["
+            );
+            (head.into_bytes(), &b","[..], &b"]}\n"[..])
+        }
+    };
+    let mut pieces = VecDeque::with_capacity(items.len() * 2 + 2);
+    pieces.push_back(Bytes::from(head));
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 && !between.is_empty() {
+            pieces.push_back(Bytes::from_static(between));
+        }
+        pieces.push_back(item);
     }
-    out.extend_from_slice(b"]}\n");
-    encode(gvk, encoding, out.into())
+    pieces.push_back(Bytes::from_static(tail));
+    if encoding == Encoding::Yaml {
+        let json: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        return Ok(body::full(encode(gvk, encoding, json.into())?));
+    }
+    Ok(Pieces::new(pieces).boxed())
 }
 
 /// One event of a watch; the object is encoded already.

@@ -82,7 +82,8 @@ impl Context {
     pub(crate) fn wanted(&self) -> Result<Wanted, ApiError> {
         let offer = Offer {
             protobuf: crate::codec::has_protobuf(&self.row.info().gvk),
-            yaml: crate::codec::HAS_YAML,
+            // Nothing frames the events of a YAML watch.
+            yaml: self.info.verb != "watch",
             forms: true,
         };
         negotiate(&self.accept, offer)

@@ -1,8 +1,8 @@
 //! Kubeconfig files: the cluster's own, and the entry in the user's, as `kind` keeps it.
 use crate::cluster::write_private;
-use crate::yaml::to_yaml;
 use anyhow::{Context, Result, bail};
 use api::Value;
+use schema::to_yaml;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

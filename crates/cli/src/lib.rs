@@ -16,7 +16,6 @@ mod server;
 mod status;
 mod token;
 mod up;
-mod yaml;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};

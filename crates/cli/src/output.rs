@@ -27,7 +27,7 @@ pub(crate) fn show(format: Format, value: &Value, text: impl FnOnce() -> String)
             let json = serde_json::to_string_pretty(value).expect("a JSON value can be written");
             print(&(json + "\n"));
         }
-        Format::Yaml => print(&crate::yaml::to_yaml(value)),
+        Format::Yaml => print(&schema::to_yaml(value)),
     }
 }
 

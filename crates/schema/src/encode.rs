@@ -11,6 +11,12 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::Value;
 use std::fmt;
 
+/// The field of a list that its items are in, and of an envelope that its object is in.
+const HELD: u32 = 2;
+
+/// What goes after the parts: no encoding and no type of content are named.
+pub const PROTO_TAIL: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     #[error("no kind \"{kind}\" is registered for version \"{version}\"")]
@@ -45,25 +51,44 @@ pub fn encode_body(ty: TypeRef<'_>, json: &[u8], out: &mut Vec<u8>) -> Result<()
     run(&mut serde_json::Deserializer::from_slice(json), ty, out)
 }
 
-/// Encodes a list with its envelope from its metadata and the JSON text of its items.
-pub fn encode_list<'j>(
+/// Encodes an object from JSON text as the field of what holds it: the same bytes are an item of
+/// a list and the middle of an envelope (see [`object_head`], [`list_head`] and [`PROTO_TAIL`]).
+pub fn encode_part(graph: &Graph, gvk: &Gvk, json: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    let ty = encodable(graph, gvk)?;
+    let mut out = Vec::with_capacity(json.len());
+    nested(&mut out, HELD, |out| encode_body(ty, json, out))?;
+    Ok(out)
+}
+
+/// What goes before the part of one object.
+pub fn object_head(gvk: &Gvk) -> Vec<u8> {
+    let mut out = PROTO_MAGIC.to_vec();
+    let start = {
+        tag(&mut out, 1, 2);
+        open(&mut out)
+    };
+    bytes_field(&mut out, 1, gvk.api_version().as_bytes());
+    bytes_field(&mut out, 2, gvk.kind.as_bytes());
+    close(&mut out, start);
+    out
+}
+
+/// What goes before the parts of a list, given their length in all.
+pub fn list_head(
     graph: &Graph,
     gvk: &Gvk,
     metadata: &Value,
-    items: impl IntoIterator<Item = &'j [u8]>,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
+    parts: usize,
+) -> Result<Vec<u8>, EncodeError> {
     let ty = encodable(graph, gvk)?;
-    let not_list = || EncodeError::NoEncoding(ty.node().go.to_string());
-    let (_, meta) = ty.field("metadata").ok_or_else(not_list)?;
-    let item = ty.field("items").and_then(|(_, items)| items.elem()).ok_or_else(not_list)?;
-    envelope(out, gvk, |out| {
-        nested(out, 1, |out| run(metadata, meta, out))?;
-        for json in items {
-            nested(out, 2, |out| encode_body(item, json, out))?;
-        }
-        Ok(())
-    })
+    let meta = ty.field("metadata").ok_or_else(|| EncodeError::NoEncoding(gvk.kind.to_string()))?.1;
+    let mut head = Vec::new();
+    nested(&mut head, 1, |out| run(metadata, meta, out))?;
+    let mut out = object_head(gvk);
+    tag(&mut out, HELD, 2);
+    varint(&mut out, (head.len() + parts) as u64);
+    out.extend_from_slice(&head);
+    Ok(out)
 }
 
 /// Appends one event of a protobuf watch: a length, then a `WatchEvent` around an encoded object.
@@ -99,15 +124,9 @@ fn envelope(
     gvk: &Gvk,
     body: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
-    out.extend_from_slice(PROTO_MAGIC);
-    nested(out, 1, |out| {
-        bytes_field(out, 1, gvk.api_version().as_bytes());
-        bytes_field(out, 2, gvk.kind.as_bytes());
-        Ok::<_, EncodeError>(())
-    })?;
-    nested(out, 2, body)?;
-    bytes_field(out, 3, b"");
-    bytes_field(out, 4, b"");
+    out.extend_from_slice(&object_head(gvk));
+    nested(out, HELD, body)?;
+    out.extend_from_slice(PROTO_TAIL);
     Ok(())
 }
 

@@ -18,7 +18,8 @@ mod yaml;
 pub use decode::{DecodeError, Decoded, decode_json, decode_value, strict_error};
 pub use defaults::apply_defaults;
 pub use encode::{
-    EncodeError, encode_body, encode_json_as_proto, encode_list, encode_proto, watch_frame,
+    EncodeError, PROTO_TAIL, encode_body, encode_json_as_proto, encode_part, encode_proto,
+    list_head, object_head, watch_frame,
 };
 pub use facts::{VERSION, builtin};
 pub use graph::{
@@ -27,4 +28,4 @@ pub use graph::{
 };
 pub use openapi::{PathInfo, SubPath, openapi_v2, openapi_v2_proto, openapi_v3};
 pub use proto::{PROTO_MAGIC, ProtoError, decode_proto, decode_proto_body};
-pub use yaml::{YamlError, decode_yaml, yaml_to_json};
+pub use yaml::{YamlError, decode_yaml, write::to_yaml, yaml_to_json};

@@ -3,6 +3,8 @@
 //! `yes` and `on` are booleans, `017` is 15, `1_000` is 1000, the key `y:` is `"true"`, the last of
 //! duplicate keys wins and all are reported. Composed from a parser's events with a bound on depth
 //! and on what aliases may expand to.
+pub(crate) mod write;
+
 use crate::decode::{DecodeError, Decoded, decode_value, float};
 use crate::graph::TypeRef;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};

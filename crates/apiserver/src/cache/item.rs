@@ -5,7 +5,7 @@
 use crate::table::Row;
 use api::{FieldSelector, LabelSelector, Value};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const METADATA: &[u8] = b"\"metadata\":{";
 
@@ -19,6 +19,8 @@ pub struct Item {
     labels: Box<[(Box<str>, Box<str>)]>,
     /// In the order of the row's selectable fields.
     fields: Box<[Box<str>]>,
+    /// The object in protobuf, as it is in a list; once someone has listed it so.
+    part: OnceLock<Bytes>,
 }
 
 /// Labels and fields that an object must have.
@@ -60,6 +62,15 @@ impl Item {
             revision,
             labels: labels.into(),
             fields: row.selectable_fields().iter().map(field).collect(),
+            part: OnceLock::new(),
+        }
+    }
+
+    /// The object in protobuf; `encode` makes it the first time.
+    pub fn part<E>(&self, encode: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
+        match self.part.get() {
+            Some(part) => Ok(part.clone()),
+            None => encode().map(|part| self.part.get_or_init(|| part).clone()),
         }
     }
 

@@ -151,6 +151,41 @@ async fn protobuf_both_ways() {
     let (found, value) = schema::decode_proto(schema::builtin(), &bytes).unwrap();
     assert_eq!(found.kind, "ConfigMapList");
     assert_eq!(value["items"][0]["metadata"]["name"], "p");
+    // What was kept of the object is not what is listed after a change.
+    lab.send("PATCH", &format!("{MAPS}/p"), json!({ "data": { "k": "new" } })).await.ok();
+    let proto = async |accept: &str| {
+        let list = lab.raw("GET", MAPS, &[("accept", accept)], Bytes::new()).await;
+        let bytes = list.into_body().collect().await.unwrap().to_bytes();
+        schema::decode_proto(schema::builtin(), &bytes).unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(proto(PROTO).await.1["items"][0]["data"]["k"], "new");
+    }
+    let (found, value) =
+        proto(&format!("{PROTO};as=PartialObjectMetadataList;v=v1;g=meta.k8s.io")).await;
+    assert_eq!(found.kind, "PartialObjectMetadataList");
+    assert_eq!(value["items"][0]["metadata"]["name"], "p");
+    assert!(value["items"][0]["data"].is_null());
+}
+
+#[tokio::test]
+async fn yaml_both_ways() {
+    let lab = Lab::new().await;
+    const YAML: [(&str, &str); 2] =
+        [("content-type", "application/yaml"), ("accept", "application/yaml")];
+    let body = "metadata: {name: yam}\ndata:\n  text: |\n    one\n    two\n";
+    let made = lab.raw("POST", MAPS, &YAML, body.into()).await;
+    let kind = made.headers()["content-type"].clone();
+    assert_eq!(kind, "application/yaml", "{}", answer(made).await.message());
+    for path in [MAPS.to_owned(), format!("{MAPS}/yam")] {
+        let got = lab.raw("GET", &path, &YAML, Bytes::new()).await;
+        let bytes = got.into_body().collect().await.unwrap().to_bytes();
+        let (value, _) = schema::yaml_to_json(&bytes).unwrap();
+        let object = if path == MAPS { &value["items"][0] } else { &value };
+        assert_eq!(object["data"]["text"], "one\ntwo\n", "{path}");
+    }
+    let watch = lab.raw("GET", &format!("{MAPS}?watch=1"), &YAML, Bytes::new()).await;
+    assert_eq!(watch.status(), 406);
 }
 
 #[tokio::test]

@@ -1,20 +1,18 @@
 //! `list`: a snapshot, filtered and paged; written from stored bytes.
 use super::{object, read};
-use crate::body::{Body, Pieces};
+use crate::body::Body;
 use crate::cache::{
     Map, Snapshot,
     item::{Filter, Item},
     slice,
 };
-use crate::negotiate::{Encoding, Form};
+use crate::negotiate::Form;
 use crate::server::Context;
 use crate::{codec, reply, tabular};
 use api::{ApiError, FieldSelector, Gvk, LabelSelector};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use store::{ReadAt, Revision};
 
@@ -31,27 +29,21 @@ pub(crate) async fn list(context: &Context) -> Result<Response<Body>, ApiError> 
     let listing = page(context).await?;
     let metadata = metadata(&listing);
     let row = &context.row;
-    match (wanted.form, wanted.encoding) {
-        (Form::Object, Encoding::Json) => Ok(reply::finish(
-            context.reply(StatusCode::OK),
-            wanted.content_type(),
-            json_body(context, &listing, &metadata),
-        )),
-        (Form::Object, encoding) => {
-            let items = listing.items.iter().map(|item| object::converted(row, item.json.clone()));
-            let bytes = codec::encode_list(&list_gvk(row), encoding, &metadata, items.collect())?;
-            Ok(reply::bytes(context.reply(StatusCode::OK), wanted, bytes))
+    let (gvk, items) = match wanted.form {
+        Form::Object => {
+            let items = listing.items.iter();
+            let items = items.map(|item| object::list_item(row, wanted.encoding, item));
+            (list_gvk(row), items.collect::<Result<Vec<_>, _>>()?)
         }
-        (Form::Metadata, encoding) => {
+        Form::Metadata => {
+            let gvk = tabular::partial_gvk(wanted.meta_version, false);
             let items = listing.items.iter().map(|item| {
                 let partial = tabular::partial(&object::parse(&item.json), wanted.meta_version);
-                Bytes::from(partial.to_string())
+                codec::encode_item(&gvk, wanted.encoding, partial.to_string().into())
             });
-            let gvk = tabular::partial_gvk(wanted.meta_version, true);
-            let bytes = codec::encode_list(&gvk, encoding, &metadata, items.collect())?;
-            Ok(reply::bytes(context.reply(StatusCode::OK), wanted, bytes))
+            (tabular::partial_gvk(wanted.meta_version, true), items.collect::<Result<_, _>>()?)
         }
-        (Form::Table, encoding) => {
+        Form::Table => {
             let include = tabular::Include::parse(context.query.get("includeObject"))?;
             let table = tabular::Tabular::new(row, wanted.meta_version, include);
             let objects =
@@ -59,10 +51,12 @@ pub(crate) async fn list(context: &Context) -> Result<Response<Body>, ApiError> 
             let rows: Vec<Value> = objects.map(|object| table.row(&object)).collect();
             let text = table.table(metadata, &rows, true).to_string();
             let gvk = tabular::table_gvk(wanted.meta_version);
-            let bytes = codec::encode(&gvk, encoding, text.into())?;
-            Ok(reply::bytes(context.reply(StatusCode::OK), wanted, bytes))
+            let bytes = codec::encode(&gvk, wanted.encoding, text.into())?;
+            return Ok(reply::bytes(context.reply(StatusCode::OK), wanted, bytes));
         }
-    }
+    };
+    let body = codec::list_body(&gvk, wanted.encoding, &metadata, items)?;
+    Ok(reply::finish(context.reply(StatusCode::OK), wanted.content_type(), body))
 }
 
 pub(crate) fn list_gvk(row: &crate::table::Row) -> Gvk {
@@ -79,25 +73,6 @@ fn metadata(listing: &Listing) -> Value {
         metadata["remainingItemCount"] = Value::from(remaining);
     }
     metadata
-}
-
-fn json_body(context: &Context, listing: &Listing, metadata: &Value) -> Body {
-    let gvk = list_gvk(&context.row);
-    let head = format!(
-        "{{\"kind\":{:?},\"apiVersion\":{:?},\"metadata\":{metadata},\"items\":[",
-        gvk.kind.as_ref(),
-        gvk.api_version().as_ref()
-    );
-    let mut pieces = VecDeque::with_capacity(listing.items.len() * 2 + 2);
-    pieces.push_back(Bytes::from(head));
-    for (index, item) in listing.items.iter().enumerate() {
-        if index > 0 {
-            pieces.push_back(Bytes::from_static(b","));
-        }
-        pieces.push_back(object::converted(&context.row, item.json.clone()));
-    }
-    pieces.push_back(Bytes::from_static(b"]}\n"));
-    Pieces::new(pieces).boxed()
 }
 
 /// The selectors of a request, against the fields of the stored row.

@@ -1,6 +1,6 @@
 //! One object as an answer, in the form and encoding that is wanted.
 use crate::body::Body;
-use crate::cache::item::with_revision;
+use crate::cache::item::{Item, with_revision};
 use crate::negotiate::{Encoding, Form, Wanted};
 use crate::server::Context;
 use crate::table::Row;
@@ -30,11 +30,8 @@ pub(crate) fn respond_value(
         value["apiVersion"].as_str().unwrap_or_default(),
         value["kind"].as_str().unwrap_or_default(),
     );
-    let offer = crate::negotiate::Offer {
-        protobuf: codec::has_protobuf(&gvk),
-        yaml: codec::HAS_YAML,
-        forms: false,
-    };
+    let offer =
+        crate::negotiate::Offer { protobuf: codec::has_protobuf(&gvk), yaml: true, forms: false };
     // Only a plain answer is given to those, too, who ask for a table of what they name.
     let offer = crate::negotiate::Offer { forms: gvk.kind == "Status", ..offer };
     let mut wanted = crate::negotiate::negotiate(&context.accept, offer)?;
@@ -68,6 +65,16 @@ pub(crate) fn encode(
             let text = table.table(metadata, &rows, true).to_string();
             codec::encode(&tabular::table_gvk(wanted.meta_version), wanted.encoding, text.into())
         }
+    }
+}
+
+/// An object of a list. Protobuf is kept with the object: the same objects are listed again.
+pub(crate) fn list_item(row: &Row, encoding: Encoding, item: &Item) -> Result<Bytes, ApiError> {
+    let encode =
+        || codec::encode_item(&row.info().gvk, encoding, converted(row, item.json.clone()));
+    match encoding {
+        Encoding::Protobuf if row.convert().is_none() => item.part(encode),
+        _ => encode(),
     }
 }
 

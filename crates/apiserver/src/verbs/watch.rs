@@ -164,8 +164,12 @@ impl Watching {
         Some(match delivery {
             Delivery::Bookmark(revision) => self.bookmark(revision, false),
             Delivery::Event(event, kind) => {
-                let plain = self.wanted == Wanted::JSON && self.row.convert().is_none();
-                if plain { event.json(kind) } else { self.frame(kind.name(), event.object(kind)) }
+                let shared = self.wanted.form == Form::Object && self.row.convert().is_none();
+                let name = kind.name();
+                match shared {
+                    true => event.frame(self.wanted.encoding, kind, |json| self.frame(name, json)),
+                    false => self.frame(name, event.object(kind)),
+                }
             }
         })
     }

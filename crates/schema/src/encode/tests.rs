@@ -21,15 +21,22 @@ fn a_list_from_stored_text_reads_back_as_the_list() {
         .collect();
     let texts: Vec<Vec<u8>> = items.iter().map(|item| item.to_string().into_bytes()).collect();
     let meta = json!({"resourceVersion": "7", "remainingItemCount": 5});
-    let mut out = Vec::new();
-    let slices = texts.iter().map(Vec::as_slice);
-    encode_list(builtin(), &gvk, &meta, slices, &mut out).unwrap();
+    let item = Gvk::fixed("", "v1", "ConfigMap");
+    let part = |text: &Vec<u8>| encode_part(builtin(), &item, text).unwrap();
+    let parts = texts.iter().map(part).collect::<Vec<_>>().concat();
+    let head = list_head(builtin(), &gvk, &meta, parts.len()).unwrap();
+    let out = [head, parts, PROTO_TAIL.to_vec()].concat();
     let (found, value) = decode_proto(builtin(), &out).unwrap();
     assert_eq!(found, gvk);
     let list =
         json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": meta, "items": items});
     assert_eq!(value, list);
     assert_eq!(encode_proto(builtin(), &gvk, &list).unwrap(), out);
+    let one = [object_head(&item), part(&texts[299]), PROTO_TAIL.to_vec()].concat();
+    let mut want = list["items"][299].clone();
+    want["apiVersion"] = json!("v1");
+    want["kind"] = json!("ConfigMap");
+    assert_eq!(decode_proto(builtin(), &one).unwrap(), (item, want));
 }
 
 #[test]

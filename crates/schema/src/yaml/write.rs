@@ -1,8 +1,9 @@
 //! Writes a JSON value as block YAML, keys sorted, as `kubectl -o yaml` shows objects.
-use api::Value;
+use serde_json::Value;
 use std::fmt::Write;
 
-pub(crate) fn to_yaml(value: &Value) -> String {
+/// The value as one document that reads back as the same value.
+pub fn to_yaml(value: &Value) -> String {
     let mut out = String::new();
     block(&mut out, value, 0, false);
     if !out.ends_with('\n') {
@@ -73,7 +74,9 @@ fn plain(value: &Value, indent: usize) -> String {
 fn scalar(text: &str, indent: usize) -> String {
     let literal = text.contains('\n')
         && !text.starts_with([' ', '\n', '\t'])
-        && text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control());
+        && text.chars().all(|c| {
+            c == '\n' || c == '\t' || !(c.is_control() || "\u{2028}\u{2029}\u{feff}".contains(c))
+        });
     if literal {
         let keep = match text.strip_suffix('\n') {
             None => "-",
@@ -105,6 +108,7 @@ fn is_plain(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -116,5 +120,33 @@ mod tests {
         let want = "a:\n  empty: {}\n  text: |\n    two\n    lines\n  time: \"2026-01-01\"\n  \
                     url: https://a:1\nb:\n- \"n\": 1\n  name: x\n- \"yes\"\n- []\n";
         assert_eq!(to_yaml(&value), want);
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[ -~]{0,12}".prop_map(Value::from),
+            "[a-z0-9:.#\n\t -]{0,12}".prop_map(Value::from),
+            ".{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::hash_map("[ -~]{1,6}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(value in any_value()) {
+            let text = to_yaml(&value);
+            let (read, duplicates) = crate::yaml_to_json(text.as_bytes()).expect(&text);
+            prop_assert_eq!(duplicates, None);
+            prop_assert_eq!(read, value, "{}", text);
+        }
     }
 }
