@@ -80,20 +80,22 @@ pub(crate) async fn start(binaries: &Binaries, folder: &Path) -> Result<Started>
     .arg(format!("--secure-port={SECURE_PORT}"))
     .arg(flag("tls-cert-file", &keys.cert))
     .arg(flag("tls-private-key-file", &keys.key))
-    .arg(flag("service-account-key-file", &keys.accounts))
-    .arg(flag("service-account-signing-key-file", &keys.accounts))
+    // It reads public keys out of certificates, but not out of private keys in PKCS #8.
+    .arg(flag("service-account-key-file", &keys.cert))
+    .arg(flag("service-account-signing-key-file", &keys.key))
     .arg(flag("token-auth-file", &keys.tokens))
     .arg(flag("cert-dir", folder));
     processes.push(spawn("kube-apiserver", &mut api, folder)?);
     let mut access = HttpsConfig::new(format!("https://127.0.0.1:{SECURE_PORT}"));
     access.ca_pem = keys.ca_pem.clone();
     access.identity = Identity::Token(TOKEN.to_owned());
-    ready(&access, &mut processes).await?;
+    let ready = ready(&access, &mut processes).await;
+    ready.map_err(|error| error.context(crate::plane::tails(&processes, folder)))?;
     let mut manager = binaries.command("kube-controller-manager");
     manager
         .args(["--kube-api-qps=1000", "--kube-api-burst=2000", "--leader-elect=false"])
         .arg("--use-service-account-credentials=false")
-        .arg(flag("service-account-private-key-file", &keys.accounts))
+        .arg(flag("service-account-private-key-file", &keys.key))
         .arg(flag("root-ca-file", &keys.ca))
         .arg(flag("kubeconfig", &keys.kubeconfig))
         .arg(flag("cert-dir", folder));
@@ -122,7 +124,6 @@ struct Keys {
     ca_pem: Vec<u8>,
     cert: PathBuf,
     key: PathBuf,
-    accounts: PathBuf,
     tokens: PathBuf,
     kubeconfig: PathBuf,
 }
@@ -157,7 +158,6 @@ impl Keys {
             ca,
             cert: own.join("peer.crt"),
             key: own.join("peer.key"),
-            accounts: own.join("sa.key"),
             tokens,
             kubeconfig,
         })

@@ -173,7 +173,7 @@ pub(crate) async fn service_account(client: &Client, namespace: &str) -> Result<
 }
 
 /// What the programs said last, for an error.
-fn tails(processes: &[Owned], folder: &Path) -> String {
+pub(crate) fn tails(processes: &[Owned], folder: &Path) -> String {
     let tail = |owned: &Owned| {
         let role = &owned.process.role;
         let log = std::fs::read_to_string(folder.join(format!("{role}.log"))).unwrap_or_default();
