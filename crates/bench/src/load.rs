@@ -171,6 +171,8 @@ where
 
 /// An open watch, line by line.
 pub(crate) struct Watch {
+    client: Client,
+    path: String,
     body: Body,
     buffer: Vec<u8>,
     /// Where the next line starts.
@@ -179,11 +181,17 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) async fn open(client: &Client, path: &str) -> Result<Self> {
+        let body = Self::body(client, path).await?;
+        let (client, path) = (client.clone(), path.to_owned());
+        Ok(Self { client, path, body, buffer: Vec::new(), at: 0 })
+    }
+    async fn body(client: &Client, path: &str) -> Result<Body> {
         let response = client.raw(Ask::get(path).request()?).await?;
         ensure!(response.status().is_success(), "{path}: {}", response.status());
-        Ok(Self { body: response.into_body(), buffer: Vec::new(), at: 0 })
+        Ok(response.into_body())
     }
-    /// The next event.
+    /// The next event. A server may end a watch, of a slow watcher above all: it is opened again
+    /// and tells once more what there is.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<T> {
         loop {
             if let Some(end) = self.buffer[self.at..].iter().position(|byte| *byte == b'\n') {
@@ -194,7 +202,11 @@ impl Watch {
             }
             self.buffer.drain(..self.at);
             self.at = 0;
-            let frame = self.body.frame().await.context("the watch ended")?;
+            let Some(frame) = self.body.frame().await else {
+                self.buffer.clear();
+                self.body = Self::body(&self.client, &self.path).await?;
+                continue;
+            };
             let frame = frame.map_err(|error| anyhow::anyhow!("a watch broke: {error}"))?;
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
