@@ -74,9 +74,9 @@ fn refusals_are_counted_in_upstreams_words() {
     let refusal = refused(&mut snapshot, &pod("p", json!({"containers": asks("5")})));
     assert_eq!(
         refusal.message,
-        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 \
-         node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not \
-         helpful for scheduling."
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) \
+         were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for \
+         scheduling."
     );
 }
 

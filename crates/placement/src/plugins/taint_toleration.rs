@@ -12,13 +12,9 @@ impl Plugin for TaintToleration {
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
         let hard = |effect: &str| matches!(effect, "NoSchedule" | "NoExecute");
         let mut taints = node.taints.iter().filter(|taint| hard(&taint.effect));
-        match taints.find(|taint| !tolerated(&cycle.pod.tolerations, taint)) {
-            None => Ok(()),
-            Some(taint) => Err(Unfit::fixed(&format!(
-                "node(s) had untolerated taint {{{}: {}}}",
-                taint.key,
-                taint.value.as_deref().unwrap_or_default()
-            ))),
+        match taints.all(|taint| tolerated(&cycle.pod.tolerations, taint)) {
+            true => Ok(()),
+            false => Err(Unfit::fixed("node(s) had untolerated taint(s)")),
         }
     }
     fn weight(&self) -> i64 {
