@@ -8,6 +8,7 @@ mod conditions;
 mod csr;
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
@@ -52,6 +53,7 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(deployment::Deployments),
     |_| Arc::new(daemon_set::DaemonSets),
     |_| Arc::new(stateful_set::StatefulSets),
+    |_| Arc::new(disruption::DisruptionBudgets),
     |_| Arc::new(job::Jobs),
     |_| Arc::new(ttl_after_finished::TtlAfterFinished),
     |_| Arc::new(cluster_role_aggregation::ClusterRoleAggregation),

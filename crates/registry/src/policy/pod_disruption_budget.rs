@@ -14,8 +14,7 @@ static INFO: Info = Info::new(
 .short(&["pdb"])
 .subresources(const { &[Subresource::STATUS] })
 .conditional_update()
-.with_generation()
-.stored_only();
+.with_generation();
 
 impl Resource for PodDisruptionBudgets {
     fn info(&self) -> &Info {
