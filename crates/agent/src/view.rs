@@ -2,7 +2,7 @@
 //! who callers are and what they may.
 use crate::manager::PodTable;
 use crate::shared::Shared;
-use crate::worker::PodPaths;
+use crate::worker::{self, PodPaths};
 use api::k8s::api::core::v1::{ContainerStatus, Pod};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +16,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// A client attaches to what its last look showed running. `kubectl run -i` has shown the log
+/// before, and would show the log's last second once more if it were refused.
+const JUST_ENDED_NANOS: i64 = 5_000_000_000;
 
 /// See the module.
 pub struct NodeView {
@@ -74,6 +78,23 @@ impl Node for NodeView {
             Some(_) => Refusal::internal(format!("container not found ({name:?})")),
             None => Refusal::not_found(format!("container not found ({name:?})")),
         })
+    }
+
+    async fn attachable(&self, named: &Named) -> Result<Option<String>, Refusal> {
+        match self.running(named).await {
+            Ok(id) => Ok(Some(id)),
+            Err(refusal) => {
+                let sandboxes = self.sandboxes(&*self.pod(named)?).await?;
+                let mut all = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
+                let since = worker::nanos(jiff::Timestamp::now()) - JUST_ENDED_NANOS;
+                let ended = all.any(|container| {
+                    container.config.name == named.container
+                        && matches!(&container.state, ContainerState::Exited(exit)
+                            if exit.finished_at >= since)
+                });
+                if ended { Ok(None) } else { Err(refusal) }
+            }
+        }
     }
 
     async fn log(&self, named: &Named, previous: bool) -> Result<LogTarget, Refusal> {

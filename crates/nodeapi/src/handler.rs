@@ -72,7 +72,7 @@ async fn answer(
             sessions::exec(&mut request, node.runtime(), id, &pairs)
         }
         Asked::Attach(named) => {
-            let id = node.running(&named).await?;
+            let id = node.attachable(&named).await?;
             sessions::attach(&mut request, node.runtime(), id, &pairs)
         }
         Asked::Run(named) => run(node, &named, &pairs).await,

@@ -70,6 +70,8 @@ pub struct LogTarget {
 pub trait Node: Send + Sync + 'static {
     /// The runtime's id of a running container.
     async fn running(&self, named: &Named) -> Result<String, Refusal>;
+    /// The same for a client that wants to join its streams; `None` if it has ended a moment ago.
+    async fn attachable(&self, named: &Named) -> Result<Option<String>, Refusal>;
     /// The log of the current or, with `previous`, of the last ended instance.
     async fn log(&self, named: &Named, previous: bool) -> Result<LogTarget, Refusal>;
     /// The network namespace of a running pod; `None` if it has the node's.

@@ -48,20 +48,28 @@ pub(crate) fn exec(
 pub(crate) fn attach(
     request: &mut Request<Incoming>,
     runtime: Arc<dyn Runtime>,
-    id: String,
+    id: Option<String>,
     pairs: &[(String, String)],
 ) -> Result<Response<Body>, Refusal> {
     let options = options(pairs);
     let config =
         AttachConfig { stdin: options.stdin, stdout: options.stdout, stderr: options.stderr };
     open(request, options, async move {
-        let joined = runtime.attach(&id, &config).await.map_err(|error| error.to_string())?;
+        let Some(id) = id else { return Ok(Process::ended()) };
+        let joined = match runtime.attach(&id, &config).await {
+            Ok(joined) => joined,
+            // It has ended since it was looked up.
+            Err(runtime::Error::State(_)) => return Ok(Process::ended()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let wait = joined.wait;
         Ok(Process {
             stdin: joined.stdin,
             stdout: joined.stdout,
             stderr: joined.stderr,
             resize: joined.resize,
-            wait: joined.wait,
+            // How a container ended is told by its status and not by those who looked on.
+            wait: Box::pin(async move { wait.await.map(|_| 0) }),
         })
     })
 }
@@ -76,6 +84,14 @@ struct Process {
     stderr: Option<Reader>,
     resize: Option<Resize>,
     wait: Wait,
+}
+
+impl Process {
+    /// Of a container that says nothing more.
+    fn ended() -> Self {
+        let wait = Box::pin(std::future::ready(Ok(0)));
+        Self { stdin: None, stdout: None, stderr: None, resize: None, wait }
+    }
 }
 
 /// Answers the request at once; the process starts when the client has opened its streams.

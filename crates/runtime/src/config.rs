@@ -70,6 +70,8 @@ pub struct ContainerConfig {
     pub stdin_once: bool,
     /// Sent by [`stop`](crate::Runtime::signal_container) users; kept for adoption. 0: SIGTERM.
     pub stop_signal: i32,
+    /// Id of the running container whose process namespace this one shares.
+    pub pids_of: Option<String>,
 }
 
 /// Numbers only; [`crate::user::resolve`] finds them for names.

@@ -382,6 +382,19 @@ fn shares_the_pod() {
         node.runtime.signal_container(&a, 9).await.unwrap();
         node.remove(&shared.id).await;
 
+        let apart = node.sandbox().await;
+        let main = node.start(&apart.id, &["sleep"]).await;
+        let config = ContainerConfig { pids_of: Some(main.clone()), ..node.container(&["sleep"]) };
+        let guest = node.runtime.create_container(&apart.id, &config).await.unwrap();
+        node.runtime.start_container(&guest).await.unwrap();
+        let seen = run(&guest, "probe pids").await;
+        assert_eq!(seen.trim().split(' ').count(), 3, "both containers and this: {seen}");
+        let late = ContainerConfig { pids_of: Some("gone".into()), ..node.container(&["sleep"]) };
+        let late = node.runtime.create_container(&apart.id, &late).await.unwrap();
+        let error = node.runtime.start_container(&late).await.unwrap_err();
+        assert_eq!(error, Error::Start("target container gone is not running".to_owned()));
+        node.remove(&apart.id).await;
+
         let config =
             SandboxConfig { host_network: true, host_pid: true, host_ipc: true, ..node.pod() };
         let host = node.runtime.run_sandbox(&config).await.unwrap();

@@ -85,7 +85,12 @@ impl Worker {
             let failure = StartFailure::new("CreateContainerError", "the pod's sandbox is gone");
             return self.start_failed(name, role, failure, now);
         };
+        let target = match self.target_of(name) {
+            Ok(target) => target,
+            Err(failure) => return self.start_failed(name, role, failure, now),
+        };
         let making = Making {
+            target,
             shared: self.shared.clone(),
             pod: self.pod.clone(),
             paths: self.paths.clone(),
@@ -102,6 +107,24 @@ impl Worker {
             let result = making.start().await.map(Box::new);
             Done::Started { name, result }
         });
+    }
+
+    /// The container whose processes an ephemeral one is to see.
+    fn target_of(&self, name: &str) -> Result<Option<String>, StartFailure> {
+        let all = self.pod.spec_ref().ephemeral_containers.iter().flatten();
+        let own = all.filter(|own| own.name == name);
+        let mut targets = own.filter_map(|own| own.target_container_name.as_deref());
+        let Some(target) = targets.next().filter(|target| !target.is_empty()) else {
+            return Ok(None);
+        };
+        let run = self.facts.containers.get(target).and_then(|found| found.run.as_ref());
+        match run.filter(|run| run.exit.is_none()) {
+            Some(run) => Ok(Some(run.id.clone())),
+            None => {
+                let text = format!("unable to find target container {target}");
+                Err(StartFailure::new("CreateContainerConfigError", text))
+            }
+        }
     }
 
     fn start_failed(&mut self, name: &str, role: Role, failure: StartFailure, now: Timestamp) {
@@ -374,6 +397,8 @@ struct Making {
     pod: Arc<Pod>,
     paths: PodPaths,
     sandbox: String,
+    /// Whose process namespace it shares.
+    target: Option<String>,
     container: Container,
     role: Role,
     attempt: u32,
@@ -457,6 +482,7 @@ impl Making {
             stdin: container.stdin == Some(true),
             stdin_once: container.stdin_once == Some(true),
             stop_signal: translate::stop_signal(container, image),
+            pids_of: self.target.clone(),
             ..ContainerConfig::default()
         };
         self.with_files(config, user, env.by_name).await

@@ -373,10 +373,12 @@ impl Pod {
         }
         let stdio = pipes(config, &mut streams).map_err(fail("cannot make pipes"))?;
         let (ours, theirs) = channel().map_err(fail("cannot make a socket"))?;
-        let pids = match &self.shared_pids {
+        let target = self.target_pids(config)?;
+        let pids = match (&target, &self.shared_pids) {
             _ if self.config.host_pid => Pids::Own,
-            Some((shared, _)) => Pids::Join(shared),
-            None => Pids::New,
+            (_, Some((shared, _))) => Pids::Join(shared),
+            (Some(target), None) => Pids::Join(target),
+            (None, None) => Pids::New,
         };
         match self.fork(&pids).map_err(fail("cannot fork"))? {
             Fork::Child => Child {
@@ -401,6 +403,17 @@ impl Pod {
                 Ok(())
             }
         }
+    }
+
+    /// The process namespace of the container that `config` names.
+    fn target_pids(&self, config: &ContainerConfig) -> Result<Option<File>, String> {
+        let Some(target) = &config.pids_of else { return Ok(None) };
+        let found = self.containers.iter().find(|c| c.id == *target).and_then(|c| c.pid);
+        let pid = found.ok_or_else(|| format!("target container {target} is not running"))?;
+        let opened = sys::ns::open(pid, "pid");
+        opened
+            .map(Some)
+            .map_err(|e| format!("cannot join target container {target}: {}", sys::reason(&e)))
     }
 
     fn remove(&mut self, id: &str) -> Result<(), Failure> {
@@ -617,7 +630,8 @@ impl Pod {
             self.starts.retain(|s| !s.done);
         }
         let group = self.group(&id);
-        if self.config.host_pid || self.shared_pids.is_some() {
+        let joined = self.containers[at].config.pids_of.is_some();
+        if self.config.host_pid || self.shared_pids.is_some() || joined {
             // No process namespace ended with it: whatever it left behind goes too.
             if let Err(e) = self.cgroups.kill(&group, KILL_TIMEOUT_MS) {
                 eprintln!("{e}");
@@ -662,8 +676,9 @@ impl Pod {
     /// Ends every process of the pod and gives up its cgroup. Blocks for as long as they take:
     /// there is nothing else left to do.
     fn stop(&mut self) -> Result<(), Failure> {
-        let own = self.containers.iter().filter_map(|c| c.pid);
-        let own = own.chain(self.execs.iter().map(|e| e.pid));
+        // The first process of a namespace ends last: guests come before it.
+        let own = self.execs.iter().map(|e| e.pid);
+        let own = own.chain(self.containers.iter().rev().filter_map(|c| c.pid));
         let own: Vec<i32> = own.chain(self.shared_pids.iter().map(|(_, pid)| *pid)).collect();
         let mut result = Ok(());
         for pid in &own {
@@ -676,7 +691,7 @@ impl Pod {
                 let text = format!("process {pid} does not end although it was killed");
                 result = Err(failure(FailureKind::System, text));
             }
-            // At once: the first process of a namespace ends only after all others were reaped.
+            // At once: it ends only after all others were reaped.
             self.reap();
         }
         let cleared = self.cgroups.kill(&self.config.cgroup, KILL_TIMEOUT_MS);
