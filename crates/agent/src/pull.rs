@@ -7,6 +7,7 @@ use podlife::{PodExt, Role};
 use reconcile::NoteKind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use volume::{ImageSource, Objects};
 
 /// Gets images as pods ask for them. Cheap to clone.
@@ -72,7 +73,7 @@ impl Puller {
         match self.images.pull(name, &logins).await {
             Ok(pulled) => {
                 let took = begun.elapsed();
-                let took = format!("{}.{:03}s", took.as_secs(), took.subsec_millis());
+                let took = written(took);
                 let message = format!(
                     "Successfully pulled image {name:?} in {took} ({took} including waiting). \
                      Image size: {} bytes.",
@@ -133,6 +134,23 @@ impl Puller {
     }
 }
 
+/// To the millisecond, as upstream's language writes durations: `0s`, `7ms`, `1.25s`, `2m3s`.
+fn written(took: Duration) -> String {
+    let millis = took.subsec_millis();
+    match took.as_secs() {
+        0 if millis == 0 => "0s".to_owned(),
+        0 => format!("{millis}ms"),
+        all => {
+            let fraction = format!("{millis:03}");
+            let fraction = fraction.trim_end_matches('0');
+            let point = if fraction.is_empty() { "" } else { "." };
+            let (minutes, seconds) = (all / 60, all % 60);
+            let minutes = if minutes == 0 { String::new() } else { format!("{minutes}m") };
+            format!("{minutes}{seconds}{point}{fraction}s")
+        }
+    }
+}
+
 #[async_trait]
 impl ImageSource for Puller {
     async fn layers(
@@ -145,5 +163,24 @@ impl ImageSource for Puller {
         image
             .map(|image| image.layers.clone())
             .map_err(|failure| format!("{}: {}", failure.reason, failure.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_upstream_does() {
+        for (millis, want) in [
+            (0, "0s"),
+            (7, "7ms"),
+            (1000, "1s"),
+            (1250, "1.25s"),
+            (12_345, "12.345s"),
+            (123_040, "2m3.04s"),
+        ] {
+            assert_eq!(written(Duration::from_millis(millis)), want);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! A test sees only what a user sees: commands, their output, and the kernel. Waiting is always for
 //! a condition (`kubectl wait`, `rollout status`, or [`until`] with a bound), never for a time.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
+pub mod registry;
 pub mod terminal;
 
 use serde_json::Value;

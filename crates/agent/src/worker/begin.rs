@@ -74,7 +74,13 @@ impl Worker {
         if let Some((role, _)) = pods::find(&self.pod, name) {
             let kind = NoteKind::Warning;
             let kind = if message.contains("pulling image") { NoteKind::Normal } else { kind };
-            self.shared.events.container(&self.pod, (name, role), kind, "BackOff", message);
+            let pulling = kind == NoteKind::Normal;
+            let events = &self.shared.events;
+            events.container(&self.pod, (name, role), kind, "BackOff", message);
+            if pulling {
+                let message = "Error: ImagePullBackOff".to_owned();
+                events.container(&self.pod, (name, role), NoteKind::Warning, "Failed", message);
+            }
         }
         let found = self.facts.container(name);
         if let Some(error) = &mut found.error {
