@@ -62,6 +62,8 @@ impl Own {
     fn inside(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace)).arg("--").arg(program);
+        // What clients keep of one cluster's discovery says nothing of the next one's.
+        command.env("HOME", self.data_dir.with_file_name("home"));
         command
     }
 }

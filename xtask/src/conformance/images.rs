@@ -132,15 +132,20 @@ fn fill(cache: &Cache, root: &Path, recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-/// A shell and its tools: busybox under all its names.
+/// A shell and its tools: busybox under all its names, each in `/bin` too, where the real image
+/// has them all.
 fn userland(root: &Path) -> Result<()> {
     let busybox = Path::new("/bin/busybox");
     copy(busybox, &root.join("bin/busybox"))?;
     let list = shell::output(Command::new(busybox).arg("--list-full"))?;
     for path in list.lines().filter(|path| !path.ends_with("busybox")) {
-        let link = root.join(path);
-        make_way(&link)?;
-        symlink("/bin/busybox", &link)?;
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let mut places = vec![root.join(path), root.join("bin").join(name)];
+        places.dedup();
+        for link in places {
+            make_way(&link)?;
+            symlink("/bin/busybox", &link)?;
+        }
     }
     Ok(())
 }

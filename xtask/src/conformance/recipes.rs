@@ -90,7 +90,14 @@ http {
 pub(crate) fn recipe(name: &str) -> Option<Recipe> {
     Some(match name {
         "agnhost" => agnhost(),
-        "busybox" => Recipe { cmd: &["sh"], ..Recipe::default() },
+        // Debian's busybox keeps variables like `data-1` from what its shell starts; the one of the
+        // real image hands them on, as bash does.
+        "busybox" => Recipe {
+            host_programs: &["/bin/bash"],
+            links: &[("bash", "bin/sh")],
+            cmd: &["sh"],
+            ..Recipe::default()
+        },
         "ipc-utils" => {
             Recipe { host_programs: &["/usr/bin/ipcs"], cmd: &["sh"], ..Recipe::default() }
         }
