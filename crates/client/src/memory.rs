@@ -27,6 +27,8 @@ struct State {
     watchers: Vec<Watcher>,
     /// Answers to give instead, by method and a part of the path.
     refusals: Vec<(Method, String, u16, Value)>,
+    /// Namespaces in which nothing can be made any more.
+    terminating: Vec<String>,
 }
 
 struct Watcher {
@@ -53,6 +55,10 @@ impl Memory {
     pub fn refuse(&self, method: Method, part: &str, code: u16, reason: &str, message: &str) {
         let status = status(code, reason, message);
         self.lock().refusals.push((method, part.to_owned(), code, status));
+    }
+    /// From now on nothing can be made in the namespace, as in one that is being deleted.
+    pub fn terminate(&self, namespace: &str) {
+        self.lock().terminating.push(namespace.to_owned());
     }
     /// Ends all watches, as a server does from time to time.
     pub fn cut_watches(&self) {
@@ -125,6 +131,11 @@ impl State {
         }
         if !place.namespace.is_empty() {
             meta["namespace"] = json!(place.namespace);
+        }
+        if self.terminating.contains(&place.namespace) {
+            let mut refused = status(403, "Forbidden", "the namespace is being terminated");
+            refused["details"]["causes"] = json!([{ "reason": "NamespaceTerminating" }]);
+            return (403, refused);
         }
         let name = meta["name"].as_str().unwrap_or_default().to_owned();
         meta["uid"] = json!(format!("uid-{}", self.revision + 1));

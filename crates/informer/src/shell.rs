@@ -138,6 +138,8 @@ impl Shell {
     }
 
     async fn turn(&self, key: Key) {
+        // Calls within the process may be done at once: a run of such turns lets others go first.
+        tokio::task::coop::consume_budget().await;
         let failed = {
             let world = self.caches.world();
             let mut state = self.todo.lock();
@@ -153,9 +155,8 @@ impl Shell {
             failed.as_ref().and_then(|(why, _)| why.as_ref()),
         );
         let Plan { effects, again_after } = plan;
-        let acted = !effects.is_empty();
         let outcome = self.executor.execute(effects).await;
-        self.finish(key, outcome, again_after, acted);
+        self.finish(key, outcome, again_after);
     }
 
     fn look(&self, world: &World, key: &Key, failed: Option<&Failure>) -> Plan {
@@ -168,7 +169,10 @@ impl Shell {
         plan
     }
 
-    fn finish(&self, key: Key, outcome: Outcome, again_after: Option<Duration>, acted: bool) {
+    fn finish(&self, key: Key, outcome: Outcome, again_after: Option<Duration>) {
+        // What came to nothing, as it does in a namespace that ends, would be planned again for
+        // ever: the caches will tell when there is something new.
+        let acted = !outcome.wrote.is_empty() || !outcome.deleted.is_empty();
         let world = self.caches.world();
         let mut state = self.todo.lock();
         for (target, revision) in outcome.wrote {

@@ -24,7 +24,7 @@ impl Controller for Copies {
         vec![Watch::own::<ConfigMap>(), Watch::owner::<Secret, ConfigMap>()]
     }
     fn reconcile(&self, turn: &Turn<'_>) -> Plan {
-        self.turns.fetch_add(1, Ordering::Relaxed);
+        assert!(self.turns.fetch_add(1, Ordering::Relaxed) < 10_000, "it goes round in circles");
         let mut plan = Plan::nothing();
         let Some(map) = turn.world.get::<ConfigMap>(turn.key) else { return plan };
         let data = map.data.clone().unwrap_or_default();
@@ -118,6 +118,19 @@ async fn a_refusal_is_told_and_tried_again() {
     bench.rest().await;
     assert_eq!(bench.secrets().await.len(), 2);
     assert_eq!(bench.state().await, "fine", "told in between, and well again in the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_ends_is_left_alone() {
+    let bench = Bench::start();
+    bench.put("0").await;
+    bench.rest().await;
+    bench.api.terminate("a");
+    bench.turns();
+    bench.put("2").await;
+    bench.rest().await;
+    assert!(bench.turns() < 10, "nothing can be made there any more");
+    assert_eq!(bench.secrets().await.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
