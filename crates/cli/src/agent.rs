@@ -1,7 +1,8 @@
 //! `kybern agent`: a node of a cluster, on this machine or elsewhere.
 use crate::join::JoinToken;
 use crate::logging;
-use crate::process::{self, Report};
+use crate::process::Report;
+use crate::supervise;
 use anyhow::{Context, Result, bail};
 use api::Key;
 use api::k8s::api::core::v1::{ConfigMap, Taint};
@@ -20,6 +21,9 @@ pub(crate) struct Agent {
     /// Made by `kybern token create`; not needed again once the node has joined
     #[arg(long, value_name = "TOKEN", env = "KYBERN_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// A file that holds the token, so that it shows in no list of processes
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// The node's own folder
     #[arg(long, default_value = "/var/lib/kybern-agent", value_name = "FOLDER")]
     data_dir: PathBuf,
@@ -50,15 +54,16 @@ pub(crate) struct Agent {
     /// Run in this network namespace
     #[arg(long, value_name = "FILE", hide = true)]
     netns: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    background: bool,
+    /// Started by `kybern up`: detach, report over standard output, be started again on a crash
+    #[arg(long, hide = true, value_name = "PID_FILE")]
+    supervised: Option<PathBuf>,
 }
 
 impl Agent {
     pub(crate) fn run(self) -> Result<()> {
         crate::require_root("agent")?;
-        if self.background {
-            process::detach();
+        if let Some(pid_file) = &self.supervised {
+            supervise::enter(pid_file)?;
         }
         if let Some(netns) = &self.netns {
             // Before any other thread is started: all of them are to be there.
@@ -70,7 +75,7 @@ impl Agent {
             .enable_all()
             .build()
             .context("cannot start the async runtime")?;
-        let background = self.background;
+        let background = self.supervised.is_some();
         let outcome = runtime.block_on(self.serve());
         if let Err(error) = &outcome
             && background
@@ -81,7 +86,7 @@ impl Agent {
     }
 
     async fn serve(self) -> Result<()> {
-        let background = self.background;
+        let background = self.supervised.is_some();
         let config = self.config().await?;
         let node = config.node_name.clone();
         let ready = move || {
@@ -107,6 +112,27 @@ impl Agent {
         ::agent::run(config, stopped, ready).await.context("the node failed")
     }
 
+    /// As typed, or from the file. A node that has joined goes on without it.
+    fn token(&self) -> Result<Option<JoinToken>> {
+        let text = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, None) => None,
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => Some(text),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.joined() => None,
+                Err(error) => {
+                    let what = || format!("cannot read --token-file {}", path.display());
+                    return Err(error).with_context(what);
+                }
+            },
+        };
+        text.as_deref().map(str::trim).map(JoinToken::parse).transpose()
+    }
+
+    fn joined(&self) -> bool {
+        self.data_dir.join("pki/ca.crt").exists()
+    }
+
     async fn config(self) -> Result<::agent::AgentConfig> {
         let node_name = match &self.node_name {
             Some(name) => name.clone(),
@@ -118,7 +144,7 @@ impl Agent {
                 .context("cannot read this machine's addresses")?
                 .context("this machine has no default route: give --node-ip")?,
         };
-        let token = self.token.as_deref().map(JoinToken::parse).transpose()?;
+        let token = self.token()?;
         let ca_file = self.data_dir.join("pki/ca.crt");
         let ca_pem = match (&token, std::fs::read_to_string(&ca_file)) {
             (Some(token), _) => {
@@ -127,7 +153,7 @@ impl Agent {
                 ca_pem
             }
             (None, Ok(ca_pem)) => ca_pem,
-            (None, Err(_)) => bail!("this node has not joined yet: give --token"),
+            (None, Err(_)) => bail!("this node has not joined yet: give --token or --token-file"),
         };
         let settings = settings(&self.server, &ca_pem, token.as_ref(), &self.data_dir).await?;
         let setting = |name: &str| {

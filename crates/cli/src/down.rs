@@ -35,9 +35,9 @@ impl Down {
         let lock = process::lock(&dir.run().join("lock"))?;
         let cluster = cluster::load(&dir)?;
         // Agents first: whoever restarts containers must be gone before the containers are.
-        for (component, running) in process::all_running(&dir).into_iter().rev() {
-            progress.line(&format!("stopping {component}"));
-            process::stop(running, Duration::from_secs(10));
+        for component in process::all_running(&dir).iter().rev() {
+            progress.line(&format!("stopping {}", component.name));
+            process::stop_component(component, Duration::from_secs(10));
         }
         if let Some(cluster) = &cluster {
             progress.line("ending pods, mounts and networks");

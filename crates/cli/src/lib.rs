@@ -14,6 +14,7 @@ mod paths;
 mod process;
 mod server;
 mod status;
+mod supervise;
 mod token;
 mod up;
 

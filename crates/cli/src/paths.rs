@@ -44,6 +44,10 @@ impl DataDir {
     pub(crate) fn pid_file(&self, component: &str) -> PathBuf {
         self.run().join(format!("{component}.pid"))
     }
+    /// Only while nodes are started.
+    pub(crate) fn join_token(&self) -> PathBuf {
+        self.run().join("join-token")
+    }
     pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
         self.0.join("admin.kubeconfig")
     }

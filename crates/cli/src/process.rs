@@ -20,27 +20,65 @@ pub(crate) struct Running {
     started: u64,
 }
 
-/// The process named by a pid file, if it still lives.
-pub(crate) fn running(dir: &DataDir, component: &str) -> Option<Running> {
-    let text = std::fs::read_to_string(dir.pid_file(component)).ok()?;
-    let (pid, started) = text.trim().split_once(' ')?;
-    let recorded = Running { pid: pid.parse().ok()?, started: started.parse().ok()? };
-    (start_time(recorded.pid)? == recorded.started).then_some(recorded)
+/// The server or an agent: at least one of its two processes lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Component {
+    pub(crate) name: String,
+    /// Absent while it waits to be started again.
+    pub(crate) main: Option<Running>,
+    pub(crate) supervisor: Option<Running>,
+    pub(crate) restarts: u32,
 }
 
-/// Every component that has a pid file and lives, by name.
-pub(crate) fn all_running(dir: &DataDir) -> Vec<(String, Running)> {
+impl Running {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, started: start_time(pid)? })
+    }
+    /// `PID START`, as [`Running::written`] wrote it, if that process still lives.
+    fn parse(text: &str) -> Option<Self> {
+        let (pid, started) = text.trim().split_once(' ')?;
+        let recorded = Running { pid: pid.parse().ok()?, started: started.parse().ok()? };
+        alive(recorded).then_some(recorded)
+    }
+    pub(crate) fn written(self) -> String {
+        format!("{} {}", self.pid, self.started)
+    }
+}
+
+/// What a pid file names, as far as it still lives.
+pub(crate) fn running(dir: &DataDir, component: &str) -> Option<Component> {
+    let text = std::fs::read_to_string(dir.pid_file(component)).ok()?;
+    let mut lines = text.lines();
+    let main = lines.next().and_then(Running::parse);
+    let supervisor = lines.next().and_then(Running::parse);
+    let restarts = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
+    let name = component.to_owned();
+    (main.is_some() || supervisor.is_some()).then_some(Component {
+        name,
+        main,
+        supervisor,
+        restarts,
+    })
+}
+
+/// Every component that has a pid file and lives: the server first, then the agents by name.
+pub(crate) fn all_running(dir: &DataDir) -> Vec<Component> {
     let entries = std::fs::read_dir(dir.run()).into_iter().flatten().flatten();
-    let mut found: Vec<(String, Running)> = entries
+    let mut found: Vec<Component> = entries
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let component = name.strip_suffix(".pid")?.to_owned();
-            let process = running(dir, &component)?;
-            Some((component, process))
+            running(dir, name.strip_suffix(".pid")?)
         })
         .collect();
-    found.sort_by(|a, b| order(&a.0).cmp(&order(&b.0)));
+    found.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
     found
+}
+
+/// Ends a component: its supervisor first, which tells it and would otherwise start it again.
+pub(crate) fn stop_component(component: &Component, patience: Duration) {
+    for process in [component.supervisor, component.main].into_iter().flatten() {
+        stop(process, patience);
+    }
 }
 
 /// The server first, then the agents by name.
@@ -65,7 +103,7 @@ pub(crate) fn start(
     args: &[String],
     timeout: Duration,
     progress: &mut dyn FnMut(&str),
-) -> Result<Running> {
+) -> Result<Component> {
     let log_path = dir.log(component);
     let log = std::fs::OpenOptions::new()
         .create(true)
@@ -74,22 +112,24 @@ pub(crate) fn start(
         .with_context(|| format!("cannot write {}", log_path.display()))?;
     let mut child = Command::new("/proc/self/exe")
         .args(args)
+        .arg("--supervised")
+        .arg(dir.pid_file(component))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
         .with_context(|| format!("cannot start the {component}"))?;
-    let pid = child.id() as i32;
-    let started = start_time(pid).unwrap_or_default();
-    let process = Running { pid, started };
-    std::fs::write(dir.pid_file(component), format!("{pid} {started}\n"))
-        .with_context(|| format!("cannot write {}", dir.pid_file(component).display()))?;
+    let supervisor = Running::of(child.id() as i32);
     let output = child.stdout.take().context("the child has no standard output")?;
-    match await_ready(output, timeout, progress) {
-        Ok(()) => Ok(process),
+    let outcome = await_ready(output, timeout, progress);
+    let found = running(dir, component);
+    match outcome.and_then(|()| found.clone().context("it ended as soon as it was ready")) {
+        Ok(component) => Ok(component),
         Err(error) => {
-            stop(process, Duration::from_secs(5));
+            let name = component.to_owned();
+            let only = Component { name, main: None, supervisor, restarts: 0 };
+            stop_component(&found.unwrap_or(only), Duration::from_secs(5));
             let _ = child.wait();
             let _ = std::fs::remove_file(dir.pid_file(component));
             Err(error.context(format!(
@@ -146,14 +186,19 @@ impl Report {
     /// The last word: standard output then goes nowhere, so that nobody waits on it.
     pub(crate) fn ready(self) {
         self.line("ready");
-        if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-            let _ = nix::unistd::dup2_stdout(null);
-        }
+        forget_stdout();
     }
     fn line(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{text}");
         let _ = out.flush();
+    }
+}
+
+/// Nobody waits on standard output any more.
+pub(crate) fn forget_stdout() {
+    if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdout(null);
     }
 }
 

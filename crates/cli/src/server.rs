@@ -2,8 +2,8 @@
 use crate::cluster::{self, Cluster};
 use crate::join::JoinToken;
 use crate::paths::DataDir;
-use crate::process::{self, Report};
-use crate::{Folder, kubeconfig, logging};
+use crate::process::Report;
+use crate::{Folder, kubeconfig, logging, supervise};
 use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,16 +22,16 @@ use tokio::net::TcpListener;
 pub(crate) struct Server {
     #[command(flatten)]
     folder: Folder,
-    /// Started by `kybern up`: detach from the terminal and report over standard output
-    #[arg(long, hide = true)]
-    background: bool,
+    /// Started by `kybern up`: detach, report over standard output, be started again on a crash
+    #[arg(long, hide = true, value_name = "PID_FILE")]
+    supervised: Option<std::path::PathBuf>,
 }
 
 impl Server {
     pub(crate) fn run(self) -> Result<()> {
         crate::require_root("server")?;
-        if self.background {
-            process::detach();
+        if let Some(pid_file) = &self.supervised {
+            supervise::enter(pid_file)?;
         }
         logging::start();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -40,7 +40,7 @@ impl Server {
             .build()
             .context("cannot start the async runtime")?;
         let report = Report;
-        let outcome = runtime.block_on(serve(&self.folder, &report, self.background));
+        let outcome = runtime.block_on(serve(&self.folder, &report, self.supervised.is_some()));
         if let Err(error) = &outcome {
             report.error(&crate::one_line(error));
         }

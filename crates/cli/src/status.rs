@@ -21,18 +21,22 @@ impl Status {
         let running = process::all_running(&dir);
         let components: Vec<_> = running
             .iter()
-            .map(|(name, process)| {
+            .map(|component| {
+                let both = [component.main, component.supervisor].into_iter().flatten();
+                let memory: u64 = both.filter_map(|one| process::pss_bytes(one.pid)).sum();
                 json!({
-                    "name": name,
-                    "pid": process.pid,
-                    "uptimeSeconds": process::uptime_seconds(*process),
-                    "memoryBytes": process::pss_bytes(process.pid),
+                    "name": component.name,
+                    "pid": component.main.map(|process| process.pid),
+                    "supervisorPid": component.supervisor.map(|process| process.pid),
+                    "uptimeSeconds": component.main.and_then(process::uptime_seconds),
+                    "memoryBytes": (memory > 0).then_some(memory),
+                    "restarts": component.restarts,
                 })
             })
             .collect();
         let report = json!({
             "dataDir": dir.root(),
-            "running": running.iter().any(|(name, _)| name == "server"),
+            "running": running.iter().any(|component| component.name == "server"),
             "server": cluster.as_ref().map(up::cluster_url),
             "nodes": cluster.as_ref().map(|cluster| &cluster.nodes),
             "components": components,
@@ -55,14 +59,15 @@ impl Status {
                 .map(|component| {
                     vec![
                         component["name"].as_str().unwrap_or_default().to_owned(),
-                        component["pid"].to_string(),
+                        component["pid"].as_i64().map_or("-".to_owned(), |pid| pid.to_string()),
                         uptime(component["uptimeSeconds"].as_u64()),
                         component["memoryBytes"].as_u64().map_or("-".to_owned(), bytes),
+                        component["restarts"].to_string(),
                     ]
                 })
                 .collect();
             format!("API server: {}\n\n", up::cluster_url(cluster))
-                + &table(&["COMPONENT", "PID", "UP", "MEMORY (PSS)"], &rows)
+                + &table(&["COMPONENT", "PID", "UP", "MEMORY (PSS)", "RESTARTS"], &rows)
         });
         Ok(())
     }

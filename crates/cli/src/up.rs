@@ -5,7 +5,7 @@
 use crate::cluster::{self, Cluster};
 use crate::output::{Format, Progress, show};
 use crate::paths::DataDir;
-use crate::process::{self, Running};
+use crate::process::{self, Component};
 use crate::{Folder, kubeconfig};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -54,7 +54,7 @@ pub(crate) struct Up {
 
 /// What this command has started, for the clean-up when it fails.
 #[derive(Default)]
-struct Started(Vec<Running>);
+struct Started(Vec<Component>);
 
 impl Up {
     pub(crate) fn run(self) -> Result<()> {
@@ -66,24 +66,20 @@ impl Up {
         let progress = Progress::new(!self.quiet && self.output == Format::Text);
         make_folders(&dir)?;
         let _lock = process::lock(&dir.run().join("lock"))?;
-        if let Some(server) = process::running(&dir, "server") {
-            bail!(
-                "the cluster in {} is running (pid {}): see `kybern status`, or `kybern down` first",
-                dir.root().display(),
-                server.pid
-            );
-        }
         let known = cluster::load(&dir)?;
         let first = known.is_none();
+        refuse_if_running(&dir, known.as_ref())?;
         let cluster = self.decide(&dir, known)?;
-        check_port(&cluster)?;
+        if process::running(&dir, "server").is_none() {
+            check_port(&cluster)?;
+        }
         cluster::save(&dir, &cluster)?;
         let mut started = Started::default();
         let outcome = self.start(&dir, &cluster, &progress, &mut started);
         if let Err(error) = outcome {
             progress.line("that failed: ending what was started");
             for process in started.0.iter().rev() {
-                process::stop(*process, Duration::from_secs(10));
+                process::stop_component(process, Duration::from_secs(10));
             }
             if first {
                 // A first start that failed leaves nothing that runs; the data stays for a look.
@@ -140,11 +136,11 @@ impl Up {
     ) -> Result<()> {
         let mut say = |text: &str| progress.line(text);
         progress.line("starting the control plane");
-        let data_dir = dir.root().to_string_lossy().into_owned();
-        let args =
-            ["server".to_owned(), "--data-dir".to_owned(), data_dir, "--background".to_owned()];
-        let server = process::start(dir, "server", &args, SERVER_PATIENCE, &mut say)?;
-        started.0.push(server);
+        if process::running(dir, "server").is_none() {
+            let data_dir = dir.root().to_string_lossy().into_owned();
+            let args = ["server".to_owned(), "--data-dir".to_owned(), data_dir];
+            started.0.push(process::start(dir, "server", &args, SERVER_PATIENCE, &mut say)?);
+        }
         let access = crate::server::Access::load(dir)?;
         let config = kubeconfig::config(&access.kubeconfig(&cluster_url(cluster)));
         kubeconfig::write_admin(&dir.admin_kubeconfig(), &config)?;
@@ -156,28 +152,11 @@ impl Up {
             1 => "starting the node".to_owned(),
             n => format!("starting {n} nodes"),
         });
-        let token = access.node_token()?;
-        let nodes = std::thread::scope(|scope| {
-            let tasks: Vec<_> = (0..cluster.nodes.len())
-                .map(|index| {
-                    scope.spawn({
-                        let token = &token;
-                        move || start_node(dir, cluster, index, token)
-                    })
-                })
-                .collect();
-            tasks.into_iter().map(|task| task.join()).collect::<Vec<_>>()
-        });
-        let mut failure = None;
-        for node in nodes {
-            match node.map_err(|_| anyhow::anyhow!("starting a node panicked"))? {
-                Ok(process) => started.0.push(process),
-                Err(error) => failure = Some(error),
-            }
-        }
-        if let Some(error) = failure {
-            return Err(error);
-        }
+        // Over a file and not as an argument, which everybody on the machine may read.
+        cluster::write_private(&dir.join_token(), access.node_token()?.as_bytes())?;
+        let outcome = start_nodes(dir, cluster, started);
+        let _ = std::fs::remove_file(dir.join_token());
+        outcome?;
         if !self.no_merge_kubeconfig
             && let Some(path) = kubeconfig::users_file()
         {
@@ -285,15 +264,52 @@ fn check_port(cluster: &Cluster) -> Result<()> {
     })
 }
 
-fn start_node(dir: &DataDir, cluster: &Cluster, index: usize, token: &str) -> Result<Running> {
+fn refuse_if_running(dir: &DataDir, cluster: Option<&Cluster>) -> Result<()> {
+    let Some(server) = process::running(dir, "server") else { return Ok(()) };
+    let runs = |node: &String| process::running(dir, &agent_of(node)).is_some();
+    if cluster.is_some_and(|cluster| !cluster.nodes.iter().all(runs)) {
+        return Ok(());
+    }
+    let pid = server.main.or(server.supervisor).map_or(0, |process| process.pid);
+    bail!(
+        "the cluster in {} is running (pid {pid}): see `kybern status`, or `kybern down` first",
+        dir.root().display(),
+    );
+}
+
+fn agent_of(node: &str) -> String {
+    format!("agent-{node}")
+}
+
+/// The nodes that do not run, all at once.
+fn start_nodes(dir: &DataDir, cluster: &Cluster, started: &mut Started) -> Result<()> {
+    let missing =
+        |index: &usize| process::running(dir, &agent_of(&cluster.nodes[*index])).is_none();
+    let nodes = std::thread::scope(|scope| {
+        let tasks: Vec<_> = (0..cluster.nodes.len())
+            .filter(missing)
+            .map(|index| scope.spawn(move || start_node(dir, cluster, index)))
+            .collect();
+        tasks.into_iter().map(|task| task.join()).collect::<Vec<_>>()
+    });
+    let mut failure = None;
+    for node in nodes {
+        match node.map_err(|_| anyhow::anyhow!("starting a node panicked"))? {
+            Ok(process) => started.0.push(process),
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn start_node(dir: &DataDir, cluster: &Cluster, index: usize) -> Result<Component> {
     let name = &cluster.nodes[index];
-    let mut args: Vec<String> = Vec::new();
+    let mut args = vec!["agent".to_owned()];
     let mut push = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
-    push("agent", "--background".to_owned());
     push("--data-dir", dir.node(name).to_string_lossy().into_owned());
     push("--images-dir", dir.images().to_string_lossy().into_owned());
     push("--server", cluster.advertise_url()?);
-    push("--token", token.to_owned());
+    push("--token-file", dir.join_token().to_string_lossy().into_owned());
     push("--node-name", name.clone());
     if cluster.nodes.len() > 1 {
         let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
@@ -306,7 +322,7 @@ fn start_node(dir: &DataDir, cluster: &Cluster, index: usize, token: &str) -> Re
     } else {
         push("--node-ip", cluster.advertise_ip()?.to_string());
     }
-    process::start(dir, &format!("agent-{name}"), &args, NODE_PATIENCE, &mut |_| ())
+    process::start(dir, &agent_of(name), &args, NODE_PATIENCE, &mut |_| ())
 }
 
 fn single_node_ip() -> Result<Option<Ipv4Addr>> {
@@ -317,7 +333,7 @@ fn single_node_ip() -> Result<Option<Ipv4Addr>> {
 }
 
 /// Waits for a signal or for the end of a process; then ends the rest. Pods go on.
-fn stay(processes: &[Running]) -> Result<()> {
+fn stay(processes: &[Component]) -> Result<()> {
     let runtime = crate::runtime_for_command()?;
     let ended = runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
@@ -329,8 +345,8 @@ fn stay(processes: &[Running]) -> Result<()> {
                 _ = term.recv() => return anyhow::Ok(None),
                 _ = int.recv() => return Ok(None),
                 _ = child.recv() => {
-                    let mut all = processes.iter();
-                    if let Some(gone) = all.find(|process| !process::alive(**process)) {
+                    let mut all = processes.iter().filter_map(|process| process.supervisor);
+                    if let Some(gone) = all.find(|process| !process::alive(*process)) {
                         return Ok(Some(gone.pid));
                     }
                 }
@@ -338,7 +354,7 @@ fn stay(processes: &[Running]) -> Result<()> {
         }
     })?;
     for process in processes.iter().rev() {
-        process::stop(*process, Duration::from_secs(10));
+        process::stop_component(process, Duration::from_secs(10));
     }
     match ended {
         None => Ok(()),

@@ -3,12 +3,15 @@ use e2e::{Cluster, Traces, until};
 use serde_json::Value;
 use std::io::{Read, Write};
 
-fn pid_of(cluster: &Cluster, component: &str) -> i32 {
+fn status_of(cluster: &Cluster, component: &str) -> Value {
     let status: Value =
         serde_json::from_str(&cluster.kybern(&["status", "--output", "json"])).unwrap();
     let components = status["components"].as_array().unwrap();
-    let found = components.iter().find(|c| c["name"] == component);
-    i32::try_from(found.unwrap()["pid"].as_i64().unwrap()).unwrap()
+    components.iter().find(|c| c["name"] == component).unwrap().clone()
+}
+
+fn pid_of(cluster: &Cluster, component: &str, which: &str) -> i32 {
+    i32::try_from(status_of(cluster, component)[which].as_i64().unwrap()).unwrap()
 }
 
 fn kill(pid: i32) {
@@ -73,7 +76,10 @@ fn containers_and_connections_outlive_a_killed_kybern() {
     };
     say("before");
     for component in ["agent-kybern", "server"] {
-        kill(pid_of(&cluster, component));
+        // What would start it again goes first, so that nobody is there at all.
+        let main = pid_of(&cluster, component, "pid");
+        kill(pid_of(&cluster, component, "supervisorPid"));
+        kill(main);
     }
     say("nobody is there");
     cluster.kybern(&["up"]);
@@ -83,6 +89,45 @@ fn containers_and_connections_outlive_a_killed_kybern() {
     assert_eq!(id(&before), id(&after));
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
     assert_eq!(cluster.kubectl(&["exec", "echo", "--", "echo", "still here"]), "still here\n");
+}
+
+#[test]
+fn a_killed_process_is_started_again_by_itself() {
+    let Some(cluster) = Cluster::new() else { return };
+    let before = Traces::count(&cluster.binary);
+    cluster.kybern(&["up"]);
+    cluster.kubectl(&["run", "web", "--image=kybern.local/toolbox", "--", "toolbox", "serve"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    let container = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
+    let first = container(&cluster.get(&["pod", "web"]));
+    for component in ["server", "agent-kybern"] {
+        let pid = pid_of(&cluster, component, "pid");
+        kill(pid);
+        until("it is started again", || {
+            let now = status_of(&cluster, component);
+            (now["pid"].is_i64() && now["pid"] != pid && now["restarts"] == 1).then_some(())
+        });
+    }
+    until("the container answers", || {
+        let said = cluster.try_kubectl(&["exec", "web", "--", "echo", "hello"]);
+        (e2e::text(&said.stdout) == "hello\n").then_some(())
+    });
+    assert_eq!(container(&cluster.get(&["pod", "web"])), first);
+    let error = cluster.kybern_fails(&["up", "--quiet"]);
+    assert!(error.contains("is running") && error.lines().count() == 1, "{error}");
+    cluster.kybern(&["down"]);
+    assert_eq!(Traces::count(&cluster.binary), before);
+}
+
+#[test]
+fn the_join_token_shows_in_no_list_of_processes() {
+    let Some(cluster) = Cluster::up(&[]) else { return };
+    let pid = pid_of(&cluster, "agent-kybern", "pid");
+    for file in ["cmdline", "environ"] {
+        let text = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        assert!(!e2e::text(&text).contains("K1"), "{file}");
+    }
+    assert!(!cluster.data_dir().join("run/join-token").exists());
 }
 
 /// No program but Kybern itself is run, except inside containers.
