@@ -328,7 +328,7 @@ impl Manager {
     fn judge(&self, pod: &Pod) -> Option<Verdict> {
         if let Some((reason, message)) = security::forbidden(pod) {
             let reason = reason.to_owned();
-            return Some(Verdict { reason, message, rejected: true });
+            return Some(Verdict { reason, message, rejected: true, grace_seconds: None });
         }
         let mut used = InUse::default();
         for other in self.table.all() {

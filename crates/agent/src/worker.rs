@@ -11,6 +11,7 @@ mod probes;
 mod report;
 mod start;
 mod stop;
+mod usage;
 
 use crate::seams::Image;
 use crate::shared::Shared;
@@ -71,6 +72,7 @@ pub(crate) enum Done {
     Reported(Result<Box<Pod>, client::Error>),
     Refreshed(Result<BTreeMap<String, Mounted>, String>),
     Removed(Result<(), String>),
+    Measured(podlife::usage::Usage),
     Nothing,
 }
 
@@ -109,6 +111,9 @@ pub(crate) struct Worker {
     /// The API has forgotten the pod: nothing is reported any more.
     orphan: bool,
     removed: bool,
+    /// When what the pod keeps on disk is measured next, and whether it is just now.
+    measure_due: Option<Timestamp>,
+    measuring: bool,
 }
 
 /// How a pod's worker is begun.
@@ -158,6 +163,8 @@ impl Worker {
             mirror: None,
             orphan: false,
             removed: false,
+            measure_due: None,
+            measuring: false,
         };
         worker.facts.verdict = begin.verdict;
         worker.adopt(begin.found);
@@ -166,6 +173,7 @@ impl Worker {
 
     async fn run(mut self) {
         self.follow();
+        self.plan_measuring();
         let mut turns = 0;
         loop {
             let now = Timestamp::now();
@@ -186,7 +194,8 @@ impl Worker {
             if self.removed || self.orphan && decision.finished {
                 break;
             }
-            let wake = [decision.wake, report_at, self.refresh_at()].into_iter().flatten().min();
+            let own = [self.refresh_at(), self.measure_at()];
+            let wake = [decision.wake, report_at].into_iter().chain(own).flatten().min();
             self.wait(wake, now).await;
         }
         self.finish().await;
@@ -224,6 +233,9 @@ impl Worker {
         {
             self.refresh();
         }
+        if self.measure_at().is_some_and(|at| at <= Timestamp::now()) {
+            self.measure();
+        }
     }
 
     fn receive(&mut self, msg: Msg) {
@@ -245,6 +257,7 @@ impl Worker {
         let before = self.pod.clone();
         self.pod = pod;
         self.follow();
+        self.plan_measuring();
         self.resize(&before);
         if before.metadata.labels != self.pod.metadata.labels
             || before.metadata.annotations != self.pod.metadata.annotations
@@ -393,6 +406,7 @@ impl Worker {
             Done::Hook { name, run, result } => self.hooked(&name, &run, result),
             Done::Reported(result) => self.reported(result, now),
             Done::Refreshed(result) => self.refreshed(result, now),
+            Done::Measured(usage) => self.measured(&usage),
             Done::Removed(result) => match result {
                 Ok(()) => self.removed = true,
                 Err(error) => {

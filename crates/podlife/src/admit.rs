@@ -77,6 +77,7 @@ fn refuse(reason: &str, message: &str) -> Verdict {
         reason: reason.to_owned(),
         message: format!("Pod was rejected: {message}"),
         rejected: true,
+        grace_seconds: None,
     }
 }
 

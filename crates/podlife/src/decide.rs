@@ -164,7 +164,8 @@ impl Planner<'_> {
         }
         let judged = facts.verdict.is_some() || past_deadline(pod, facts, self.now);
         if judged || pod.is_terminal() || completed(pod, facts) {
-            return self.end(self.after(pod.grace_seconds()));
+            let grace = facts.verdict.as_ref().and_then(|verdict| verdict.grace_seconds);
+            return self.end(self.after(grace.unwrap_or_else(|| pod.grace_seconds())));
         }
         if let Some(at) = deadline(pod, facts) {
             self.wake(at);

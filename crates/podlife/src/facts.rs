@@ -45,6 +45,8 @@ pub struct Verdict {
     pub message: String,
     /// The pod was refused before anything of it ran.
     pub rejected: bool,
+    /// What it has to end in, if not what its spec says.
+    pub grace_seconds: Option<i64>,
 }
 
 /// Something that is done once and undone at the end.

@@ -14,6 +14,7 @@ pub mod pods;
 pub mod probe;
 pub mod resources;
 pub mod status;
+pub mod usage;
 
 pub use backoff::Backoff;
 pub use decide::{Action, Decision, Why, decide};

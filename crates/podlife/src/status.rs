@@ -11,6 +11,9 @@ use api::k8s::api::core::v1::{
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::Timestamp;
 
+/// The condition of a pod that ends for the node's or the cluster's sake.
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
 /// What the status says of the node.
 #[derive(Debug, Clone, Default)]
 pub struct NodeFacts {
@@ -349,7 +352,17 @@ impl View<'_> {
         if !old.iter().any(|condition| condition.type_ == "PodScheduled") {
             new.push(self.condition(&old, "PodScheduled", Verdict::plain(true)));
         }
-        new.extend(old.into_iter().filter(|condition| !owned.contains(&condition.type_.as_str())));
+        let evicted = self.facts.verdict.as_ref().filter(|verdict| verdict.reason == "Evicted");
+        if let Some(evicted) = evicted {
+            let verdict = Verdict {
+                reason: Some("TerminationByKubelet"),
+                message: Some(evicted.message.clone()),
+                ..Verdict::plain(true)
+            };
+            new.push(self.condition(&old, DISRUPTION_TARGET, verdict));
+        }
+        let known: Vec<String> = new.iter().map(|condition| condition.type_.clone()).collect();
+        new.extend(old.into_iter().filter(|condition| !known.contains(&condition.type_)));
         new
     }
 

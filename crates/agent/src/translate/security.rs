@@ -52,6 +52,10 @@ pub fn forbidden(pod: &Pod) -> Option<(&'static str, String)> {
         let text = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
         return Some(("AppArmor", text.to_owned()));
     }
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        let text = "resource claims (resourceClaims) are not supported by this node";
+        return Some(("DynamicResources", text.to_owned()));
+    }
     if spec.host_users == Some(false) {
         let text = "user namespaces (hostUsers: false) are not supported by this node";
         return Some(("UserNamespaces", text.to_owned()));

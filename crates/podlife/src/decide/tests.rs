@@ -477,8 +477,12 @@ fn a_terminal_pod_is_not_started() {
 #[test]
 fn a_rejected_pod_only_gets_its_status() {
     let mut sim = Sim::new(json!({"containers": [container("a")]}));
-    sim.facts.verdict =
-        Some(crate::Verdict { reason: "OutOfcpu".into(), message: "no".into(), rejected: true });
+    sim.facts.verdict = Some(crate::Verdict {
+        reason: "OutOfcpu".into(),
+        message: "no".into(),
+        rejected: true,
+        grace_seconds: None,
+    });
     assert_eq!(sim.settle(), "");
     let status = sim.status();
     assert_eq!(
