@@ -301,6 +301,10 @@ pub trait Resource: Send + Sync {
     fn selectable_fields(&self) -> &[&'static str] {
         &[]
     }
+    /// The name that a selectable field has in what is stored.
+    fn stored_field<'a>(&self, label: &'a str) -> Option<Cow<'a, str>> {
+        Some(Cow::Borrowed(label))
+    }
     /// The value of a selectable field; the default follows the dotted path.
     fn field<'a>(&self, object: &'a Value, path: &str) -> Option<Cow<'a, str>> {
         object::field_text(object, path)

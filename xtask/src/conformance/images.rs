@@ -133,7 +133,8 @@ fn fill(cache: &Cache, root: &Path, recipe: &Recipe) -> Result<()> {
 }
 
 /// A shell and its tools: busybox under all its names, each in `/bin` too, where the real image
-/// has them all.
+/// has them all. The shell is bash: that of Debian's busybox drops variables like `data-1`, and
+/// takes its own tools before those of the image.
 fn userland(root: &Path) -> Result<()> {
     let busybox = Path::new("/bin/busybox");
     copy(busybox, &root.join("bin/busybox"))?;
@@ -147,6 +148,9 @@ fn userland(root: &Path) -> Result<()> {
             symlink("/bin/busybox", &link)?;
         }
     }
+    with_libraries(Path::new("/bin/bash"), root)?;
+    make_way(&root.join("bin/sh"))?;
+    symlink("bash", root.join("bin/sh"))?;
     Ok(())
 }
 

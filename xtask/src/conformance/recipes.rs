@@ -58,7 +58,6 @@ pub(crate) const COMMON_FILES: [(&str, &str); 3] = [
 ];
 
 const NETWORK_TOOLS: &[&str] = &[
-    "/bin/bash",
     "/usr/bin/dig",
     "/usr/bin/nslookup",
     "/usr/bin/curl",
@@ -90,14 +89,7 @@ http {
 pub(crate) fn recipe(name: &str) -> Option<Recipe> {
     Some(match name {
         "agnhost" => agnhost(),
-        // Debian's busybox keeps variables like `data-1` from what its shell starts; the one of the
-        // real image hands them on, as bash does.
-        "busybox" => Recipe {
-            host_programs: &["/bin/bash"],
-            links: &[("bash", "bin/sh")],
-            cmd: &["sh"],
-            ..Recipe::default()
-        },
+        "busybox" => Recipe { cmd: &["sh"], ..Recipe::default() },
         "ipc-utils" => {
             Recipe { host_programs: &["/usr/bin/ipcs"], cmd: &["sh"], ..Recipe::default() }
         }
@@ -115,7 +107,7 @@ pub(crate) fn recipe(name: &str) -> Option<Recipe> {
             ..Recipe::default()
         },
         "nginx" => Recipe {
-            host_programs: &["/usr/sbin/nginx", "/bin/bash"],
+            host_programs: &["/usr/sbin/nginx"],
             host_folders: &["/usr/share/nginx/html"],
             files: &[
                 ("etc/nginx/nginx.conf", NGINX),
@@ -129,7 +121,6 @@ pub(crate) fn recipe(name: &str) -> Option<Recipe> {
         "kitten" => pet("kitten"),
         "glibc-dns-testing" => Recipe {
             host_programs: &[
-                "/bin/bash",
                 "/usr/bin/dig",
                 "/usr/bin/nslookup",
                 "/usr/bin/getent",
@@ -161,7 +152,11 @@ fn agnhost() -> Recipe {
             ("k8s.io/kubernetes", "test/images/agnhost/porter/localhost.crt", "localhost.crt"),
             ("k8s.io/kubernetes", "test/images/agnhost/porter/localhost.key", "localhost.key"),
         ],
-        links: &[("agnhost", "agnhost-2"), ("nc.openbsd", "bin/nc")],
+        links: &[
+            ("agnhost", "agnhost-2"),
+            ("nc.openbsd", "bin/nc"),
+            ("../../bin/nc.openbsd", "usr/bin/nc"),
+        ],
         folders: &["uploads", "home/user-defined-in-image"],
         entrypoint: &["/agnhost"],
         cmd: &["pause"],

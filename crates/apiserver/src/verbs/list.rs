@@ -79,10 +79,10 @@ fn metadata(listing: &Listing) -> Value {
 pub(crate) fn filter(context: &Context) -> Result<Filter, ApiError> {
     let labels = LabelSelector::parse(context.query.get("labelSelector"))
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let fields = FieldSelector::parse(context.query.get("fieldSelector"))
+    let mut fields = FieldSelector::parse(context.query.get("fieldSelector"))
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let cache = read::cache(context)?;
-    Filter::new(&cache.row, labels, &fields).map_err(|path| {
+    let refuse = |path: String| {
         let gvk = &context.row.info().gvk;
         ApiError::bad_request(format!(
             "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label \
@@ -91,7 +91,12 @@ pub(crate) fn filter(context: &Context) -> Result<Filter, ApiError> {
             context.query.get("labelSelector"),
             context.query.get("fieldSelector"),
         ))
-    })
+    };
+    for term in &mut fields.terms {
+        let stored = context.row.stored_field(&term.path).map(std::borrow::Cow::into_owned);
+        term.path = stored.ok_or_else(|| refuse(term.path.clone()))?;
+    }
+    Filter::new(&cache.row, labels, &fields).map_err(refuse)
 }
 
 /// What the request lists.

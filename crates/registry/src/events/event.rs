@@ -73,6 +73,15 @@ impl Resource for Events {
             "type",
         ]
     }
+    fn stored_field<'a>(&self, label: &'a str) -> Option<std::borrow::Cow<'a, str>> {
+        let known = self.selectable_fields().contains(&label) || label.starts_with("metadata.");
+        let (head, tail) = label.split_at(label.find('.').unwrap_or(label.len()));
+        let stored = NAMES.iter().find(|(here, _)| *here == head);
+        known.then(|| match stored {
+            Some((_, stored)) => format!("{stored}{tail}").into(),
+            None => label.into(),
+        })
+    }
     /// Of this face, or of the stored one.
     fn field<'a>(&self, event: &'a Value, path: &str) -> Option<std::borrow::Cow<'a, str>> {
         let (head, tail) = path.split_once('.').map_or((path, None), |(h, t)| (h, Some(t)));
@@ -131,5 +140,10 @@ mod tests {
         assert_eq!(Events.field(&stored, "regarding.name").unwrap(), "p");
         assert_eq!((convert.from_stored)(stored), event);
         assert_eq!(Events.field(&event, "regarding.name").unwrap(), "p");
+        let stored = |label| Events.stored_field(label).map(std::borrow::Cow::into_owned);
+        assert_eq!(stored("regarding.name").unwrap(), "involvedObject.name");
+        assert_eq!(stored("reportingController").unwrap(), "reportingComponent");
+        assert_eq!(stored("type").unwrap(), "type");
+        assert_eq!(stored("involvedObject.name"), None);
     }
 }
