@@ -2,8 +2,8 @@
 
 mod agent;
 mod cluster;
+mod compaction;
 mod down;
-
 mod image;
 mod join;
 mod kubeconfig;

@@ -3,7 +3,7 @@ use crate::cluster::{self, Cluster};
 use crate::join::JoinToken;
 use crate::paths::DataDir;
 use crate::process::Report;
-use crate::{Folder, kubeconfig, logging, supervise};
+use crate::{Folder, compaction, kubeconfig, logging, supervise};
 use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -146,7 +146,10 @@ async fn open_store(dir: &DataDir, datastore: &str) -> Result<Arc<dyn Store>> {
             let tls = store_etcd::Tls::default();
             let config = store_etcd::Config::parse(etcd, &tls)
                 .with_context(|| format!("--datastore {etcd}"))?;
-            Arc::new(store_etcd::Etcd::connect(&config).await?)
+            let store: Arc<dyn Store> = Arc::new(store_etcd::Etcd::connect(&config).await?);
+            // For as long as the server lives: etcd forgets nothing by itself.
+            tokio::spawn(compaction::run(Arc::clone(&store), compaction::INTERVAL));
+            store
         }
     })
 }
