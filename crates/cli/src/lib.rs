@@ -12,6 +12,7 @@ mod logs;
 mod output;
 mod paths;
 mod process;
+mod reach;
 mod server;
 mod status;
 mod supervise;

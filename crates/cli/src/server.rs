@@ -3,7 +3,7 @@ use crate::cluster::{self, Cluster};
 use crate::join::JoinToken;
 use crate::paths::DataDir;
 use crate::process::Report;
-use crate::{Folder, compaction, kubeconfig, logging, supervise};
+use crate::{Folder, compaction, kubeconfig, logging, reach, supervise};
 use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -87,6 +87,7 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     let signer = Arc::new(informer::ClusterSigner::new(pki.clone()));
     let manager = informer::Manager::new(&caches, &controllers::all(&settings), Some(signer));
     let scheduler = scheduler::Scheduler::new(&caches);
+    reach::keep(&caches, &cluster, subnet);
     caches.start();
     let _running = manager.start();
     let _collector = garbage::start(&master("system:generic-garbage-collector"));
