@@ -192,6 +192,8 @@ fn three_nodes_on_one_machine() {
             cluster.kubectl(&["exec", name, "--", "toolbox", "get", &url]);
         }
         cluster.kubectl(&["exec", name, "--", "toolbox", "get", "http://d"]);
+        let proxy = format!("/api/v1/namespaces/default/pods/{name}:8080/proxy/");
+        cluster.kubectl(&["get", "--raw", &proxy]);
     }
     used.sort_unstable();
     used.dedup();
