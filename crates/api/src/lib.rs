@@ -6,6 +6,7 @@ pub mod access;
 pub mod error;
 pub mod kind;
 pub mod quantity;
+pub mod quota;
 pub mod selector;
 
 pub use access::{Attributes, Objects, User};

@@ -22,6 +22,7 @@ mod nodes;
 mod pod_gc;
 pub mod pods;
 mod replica_set;
+mod resource_quota;
 mod revisions;
 mod root_ca;
 mod service;
@@ -54,6 +55,7 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(daemon_set::DaemonSets),
     |_| Arc::new(stateful_set::StatefulSets),
     |_| Arc::new(disruption::DisruptionBudgets),
+    |_| Arc::new(resource_quota::ResourceQuotas),
     |_| Arc::new(job::Jobs),
     |_| Arc::new(ttl_after_finished::TtlAfterFinished),
     |_| Arc::new(cluster_role_aggregation::ClusterRoleAggregation),

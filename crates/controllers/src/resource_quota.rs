@@ -1,0 +1,195 @@
+//! Writes into every quota how much of it is used. Admission counts for itself, so that nothing
+//! passes on what this has not seen yet; this is for people and clients to read.
+use api::k8s::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use api::k8s::api::batch::v1::{CronJob, Job};
+use api::k8s::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota,
+    ResourceQuotaStatus, Secret, Service,
+};
+use api::k8s::apimachinery::pkg::api::resource::Quantity as Text;
+use api::quota::{Usage, in_scope, usage_of};
+use api::{Key, Kind, Quantity, Value};
+use reconcile::{Controller, Effect, Plan, Turn, Watch, World};
+use serde_json::json;
+
+pub(crate) struct ResourceQuotas;
+
+impl Controller for ResourceQuotas {
+    fn name(&self) -> &'static str {
+        "resourcequota-controller"
+    }
+    fn watches(&self) -> Vec<Watch> {
+        let mut watches = vec![Watch::own::<ResourceQuota>()];
+        watches.extend(COUNTED.iter().map(|counted| (counted.watch)()));
+        watches
+    }
+    fn reconcile(&self, turn: &Turn<'_>) -> Plan {
+        let mut plan = Plan::nothing();
+        let Some(quota) = turn.world.get::<ResourceQuota>(turn.key) else { return plan };
+        let hard = quota.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default();
+        let scopes = json!({ "spec": quota.spec });
+        let mut used = Usage::new();
+        for counted in COUNTED {
+            let names: Vec<&String> = hard.keys().filter(|name| counted.bears(name)).collect();
+            if names.is_empty() {
+                continue;
+            }
+            used.extend(names.into_iter().map(|name| (name.clone(), Quantity::ZERO)));
+            for object in (counted.objects)(turn.world, &turn.key.namespace) {
+                if !in_scope(&scopes, counted.plural, &object) {
+                    continue;
+                }
+                for (name, amount) in usage_of(counted.group, counted.plural, &object) {
+                    if let Some(sum) = used.get_mut(&name) {
+                        *sum = sum.plus(&amount);
+                    }
+                }
+            }
+        }
+        let used = used.into_iter().map(|(name, sum)| (name, Text(sum.to_string()))).collect();
+        let mut new = ResourceQuota::clone(quota);
+        new.status = Some(ResourceQuotaStatus { hard: Some(hard), used: Some(used) });
+        plan.push(Effect::status(&**quota, &new));
+        plan
+    }
+}
+
+/// A kind that quotas can bound.
+struct Counted {
+    group: &'static str,
+    plural: &'static str,
+    watch: fn() -> Watch,
+    /// Those of a namespace, as far as they count.
+    objects: fn(&World, &str) -> Vec<Value>,
+}
+
+impl Counted {
+    /// Whether this kind's objects are what the name of a bound is about.
+    fn bears(&self, name: &str) -> bool {
+        if let Some(counted) = name.strip_prefix("count/") {
+            let (plural, group) = counted.split_once('.').unwrap_or((counted, ""));
+            return (plural, group) == (self.plural, self.group);
+        }
+        let storage = name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/");
+        match (self.group, self.plural) {
+            ("", "persistentvolumeclaims") => storage || name == self.plural,
+            ("", "services") => name == self.plural || name.starts_with("services."),
+            ("", "pods") => {
+                let amounts = ["requests.", "limits.", "hugepages-"];
+                !storage
+                    && (matches!(name, "pods" | "cpu" | "memory" | "ephemeral-storage")
+                        || amounts.iter().any(|prefix| name.starts_with(prefix)))
+            }
+            ("", plural) => name == plural,
+            _ => false,
+        }
+    }
+}
+
+/// Of a kind of which only the number counts, or all of it.
+macro_rules! counted {
+    ($kind:ty, $group:literal, $plural:literal, $shown:expr) => {
+        Counted {
+            group: $group,
+            plural: $plural,
+            watch: || Watch::map::<$kind>(|world, object| quotas_over(world, object)),
+            objects: |world, namespace| {
+                world.in_namespace::<$kind>(namespace).map($shown).collect()
+            },
+        }
+    };
+}
+
+const COUNTED: &[Counted] = &[
+    counted!(Pod, "", "pods", |pod| {
+        let phase = crate::pods::phase(pod);
+        json!({ "spec": pod.spec, "status": { "phase": phase } })
+    }),
+    counted!(Service, "", "services", |service| json!({ "spec": service.spec })),
+    counted!(PersistentVolumeClaim, "", "persistentvolumeclaims", |claim| {
+        json!({ "spec": claim.spec })
+    }),
+    counted!(ConfigMap, "", "configmaps", |_| Value::Null),
+    counted!(Secret, "", "secrets", |_| Value::Null),
+    counted!(ReplicationController, "", "replicationcontrollers", |_| Value::Null),
+    counted!(ResourceQuota, "", "resourcequotas", |_| Value::Null),
+    counted!(Deployment, "apps", "deployments", |_| Value::Null),
+    counted!(ReplicaSet, "apps", "replicasets", |_| Value::Null),
+    counted!(StatefulSet, "apps", "statefulsets", |_| Value::Null),
+    counted!(DaemonSet, "apps", "daemonsets", |_| Value::Null),
+    counted!(Job, "batch", "jobs", |_| Value::Null),
+    counted!(CronJob, "batch", "cronjobs", |_| Value::Null),
+];
+
+fn quotas_over<K: Kind>(world: &World, object: &K) -> Vec<Key> {
+    let namespace = object.metadata().namespace.as_deref().unwrap_or_default();
+    world.in_namespace::<ResourceQuota>(namespace).map(|quota| quota.key()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reconcile::sim::{Sim, crash_everywhere};
+
+    fn quota(hard: Value) -> Value {
+        json!({ "metadata": { "name": "q", "namespace": "a" }, "spec": { "hard": hard } })
+    }
+
+    fn pod(name: &str, phase: &str) -> Value {
+        let asked = json!({ "requests": { "cpu": "250m", "memory": "64Mi" } });
+        json!({
+            "metadata": { "name": name, "namespace": "a" },
+            "spec": { "containers": [{ "name": "c", "resources": asked }] },
+            "status": { "phase": phase },
+        })
+    }
+
+    fn used(sim: &Sim, key: &Key) -> Value {
+        let status = sim.get::<ResourceQuota>(key).status.clone().unwrap();
+        assert_eq!(status.hard, sim.get::<ResourceQuota>(key).spec.clone().unwrap().hard);
+        json!(status.used)
+    }
+
+    #[test]
+    fn what_is_there_is_counted_and_nothing_else() {
+        let mut sim = Sim::new(&ResourceQuotas);
+        let hard = json!({ "pods": "5", "requests.cpu": "1", "memory": "1Gi", "secrets": "10",
+                           "count/replicasets.apps": "3", "count/things.example.com": "1" });
+        let key = sim.put::<ResourceQuota>(quota(hard));
+        sim.settle(&ResourceQuotas, &key);
+        let nothing = json!({ "pods": "0", "requests.cpu": "0", "memory": "0", "secrets": "0",
+                              "count/replicasets.apps": "0" });
+        assert_eq!(used(&sim, &key), nothing);
+        sim.put::<Pod>(pod("p1", "Running"));
+        sim.put::<Pod>(pod("p2", "Pending"));
+        sim.put::<Pod>(pod("p3", "Succeeded"));
+        sim.put::<Secret>(json!({ "metadata": { "name": "s", "namespace": "a" } }));
+        sim.put::<Secret>(json!({ "metadata": { "name": "s", "namespace": "other" } }));
+        sim.settle(&ResourceQuotas, &key);
+        let some = json!({ "pods": "2", "requests.cpu": "500m", "memory": "128Mi",
+                           "secrets": "1", "count/replicasets.apps": "0" });
+        assert_eq!(used(&sim, &key), some);
+        assert_eq!(sim.plan(&ResourceQuotas, &key), Plan::nothing());
+    }
+
+    #[test]
+    fn scopes_choose_pods() {
+        let mut sim = Sim::new(&ResourceQuotas);
+        let mut scoped = quota(json!({ "pods": "5" }));
+        scoped["spec"]["scopes"] = json!(["BestEffort"]);
+        let key = sim.put::<ResourceQuota>(scoped);
+        sim.put::<Pod>(pod("p1", "Running"));
+        sim.settle(&ResourceQuotas, &key);
+        assert_eq!(used(&sim, &key), json!({ "pods": "0" }));
+    }
+
+    #[test]
+    fn crashes_are_made_good() {
+        crash_everywhere(&ResourceQuotas, || {
+            let mut sim = Sim::new(&ResourceQuotas);
+            let key = sim.put::<ResourceQuota>(quota(json!({ "pods": "5" })));
+            sim.put::<Pod>(pod("p1", "Running"));
+            (sim, key)
+        });
+    }
+}
