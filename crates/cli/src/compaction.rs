@@ -1,8 +1,9 @@
-//! Forgets the past of a datastore that would keep all of it.
+//! Forgets the past of the datastore.
 //!
 //! As upstream's API server does: every five minutes, up to where the log was five minutes ago, so
-//! that a watch or a paged list of less than that age always goes on. The embedded and the
-//! in-memory backend bound their windows themselves.
+//! that a watch or a paged list of less than that age goes on, and clients that page through a list
+//! for longer are told so. etcd would keep all of the past; the embedded and the in-memory backend
+//! bound theirs in number and size too.
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Error, Revision, Store};

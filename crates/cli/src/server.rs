@@ -58,6 +58,8 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     net::hostlab::ensure_host(&cluster.id, subnet).context("cannot make the node network")?;
     let listeners = listen(&cluster).await?;
     let store = open_store(&dir, &cluster.datastore).await?;
+    // For as long as the server lives.
+    tokio::spawn(compaction::run(Arc::clone(&store), compaction::INTERVAL));
 
     let advertise = (IpAddr::V4(cluster.advertise_ip()?), cluster.port());
     let mut config = apiserver::Config::new(store, pki.clone(), advertise);
@@ -147,10 +149,7 @@ async fn open_store(dir: &DataDir, datastore: &str) -> Result<Arc<dyn Store>> {
             let tls = store_etcd::Tls::default();
             let config = store_etcd::Config::parse(etcd, &tls)
                 .with_context(|| format!("--datastore {etcd}"))?;
-            let store: Arc<dyn Store> = Arc::new(store_etcd::Etcd::connect(&config).await?);
-            // For as long as the server lives: etcd forgets nothing by itself.
-            tokio::spawn(compaction::run(Arc::clone(&store), compaction::INTERVAL));
-            store
+            Arc::new(store_etcd::Etcd::connect(&config).await?)
         }
     })
 }
