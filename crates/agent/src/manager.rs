@@ -3,7 +3,9 @@ use crate::shared::Shared;
 use crate::statics;
 use crate::translate::security;
 use crate::worker::{self, Begin, Msg};
+use api::Quantity;
 use api::k8s::api::core::v1::{Node, Pod};
+use api::k8s::apimachinery::pkg::api::resource::Quantity as Text;
 use client::Resource;
 use informer::{Reflector, Step};
 use podlife::admit::{InUse, NodeOffer, admit};
@@ -415,6 +417,12 @@ fn free_folders(shared: &Shared, uids: &[String], logs: &[PathBuf]) {
     }
 }
 
+/// Resources as amounts to calculate with.
+pub fn amounts(list: &BTreeMap<String, Text>) -> BTreeMap<String, Quantity> {
+    let parsed = list.iter().map(|(name, text)| Some((name.clone(), text.0.parse().ok()?)));
+    parsed.flatten().collect()
+}
+
 /// What the node offers, as its object says.
 pub fn offer(node: &Node) -> NodeOffer {
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
@@ -422,11 +430,7 @@ pub fn offer(node: &Node) -> NodeOffer {
     NodeOffer {
         name: node.metadata.name.clone().unwrap_or_default(),
         labels: node.metadata.labels.clone().unwrap_or_default(),
-        allocatable: allocatable
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, amount)| Some((name.clone(), amount.0.parse().ok()?)))
-            .collect(),
+        allocatable: allocatable.map(amounts).unwrap_or_default(),
         no_execute: taints
             .into_iter()
             .flatten()

@@ -114,7 +114,8 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
             memory_dir: config.memory_dir(),
             objects: Arc::new(objects.clone()),
             images: Arc::new(puller.clone()),
-            allocatable: Arc::new(manager::offer(&node).allocatable),
+            // Of the machine: the node's object has no status yet when it has just been made.
+            allocatable: Arc::new(manager::amounts(&machine.resources(config.max_pods).1)),
             host_ips: vec![config.node_ip.to_string()],
         },
         client: client.clone(),
