@@ -126,7 +126,8 @@ impl Cgroups {
                 at.push(part);
                 match fs::create_dir(&at) {
                     Ok(()) => {}
-                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                    // Whoever has made it may not have filled its cpuset yet.
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(e) => return Err(error(group, "cannot be made", e)),
                 }
                 if hierarchy.controllers.iter().any(|c| c == "cpuset") && !hierarchy.v2 {

@@ -81,3 +81,24 @@ fn finds_hidden_hierarchies() {
     assert!(Cgroups::detect().expect("visible").exists(&group).expect("exists"));
     hidden.remove(&group).expect("remove");
 }
+
+#[test]
+fn a_cpuset_that_another_has_just_made_is_filled_too() {
+    let base = std::env::temp_dir().join(format!("cpuset-{}", std::process::id()));
+    let inner = base.join("pods/one");
+    fs::create_dir_all(&inner).unwrap();
+    for (folder, cpus, mems) in
+        [(base.clone(), "0-1\n", "0\n"), (base.join("pods"), "\n", "\n"), (inner.clone(), "", "")]
+    {
+        fs::write(folder.join("cpuset.cpus"), cpus).unwrap();
+        fs::write(folder.join("cpuset.mems"), mems).unwrap();
+    }
+    let controllers = vec!["cpuset".to_owned()];
+    let hierarchy = Hierarchy { controllers, base: base.clone(), v2: false };
+    let groups = Cgroups { hierarchies: vec![hierarchy], _mounts: Vec::new() };
+    let made = groups.create("/pods/one");
+    let cpus = fs::read_to_string(inner.join("cpuset.cpus")).unwrap();
+    fs::remove_dir_all(&base).unwrap();
+    made.unwrap();
+    assert_eq!(cpus, "0-1");
+}
