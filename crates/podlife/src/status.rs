@@ -303,7 +303,8 @@ impl View<'_> {
             signal: exit.signal,
             reason: Some(exit.reason.clone()),
             message: exit.message.clone(),
-            started_at: exit.started.map(seconds),
+            // One that never ran began, as container runtimes say, when time did.
+            started_at: Some(exit.started.map_or(Time(Timestamp::UNIX_EPOCH), seconds)),
             finished_at: Some(seconds(exit.finished)),
         };
         ContainerState { terminated: Some(terminated), ..ContainerState::default() }

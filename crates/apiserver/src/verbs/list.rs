@@ -83,14 +83,13 @@ pub(crate) fn filter(context: &Context) -> Result<Filter, ApiError> {
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let cache = read::cache(context)?;
     let refuse = |path: String| {
-        let gvk = &context.row.info().gvk;
-        ApiError::bad_request(format!(
-            "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label \
-             not supported: {path}",
-            format!("{}, Resource={}", gvk.api_version(), context.row.plural()),
-            context.query.get("labelSelector"),
-            context.query.get("fieldSelector"),
-        ))
+        ApiError::bad_request(match context.row.selectable_fields() {
+            [] => format!(
+                "{path:?} is not a known field selector: only \"metadata.name\", \
+                 \"metadata.namespace\""
+            ),
+            _ => format!("field label not supported: {path}"),
+        })
     };
     for term in &mut fields.terms {
         let stored = context.row.stored_field(&term.path).map(std::borrow::Cow::into_owned);
