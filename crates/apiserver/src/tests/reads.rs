@@ -52,7 +52,8 @@ async fn selectors_select() {
     }
     let bad = lab.get(&format!("{MAPS}?fieldSelector=spec.x%3Db")).await;
     assert_eq!(bad.status, 400);
-    let want = r#""spec.x" is not a known field selector: only "metadata.name", "metadata.namespace""#;
+    let want =
+        r#""spec.x" is not a known field selector: only "metadata.name", "metadata.namespace""#;
     assert_eq!(bad.message(), want);
     assert_eq!(lab.get(&format!("{MAPS}?labelSelector=a%20b")).await.status, 400);
 }
