@@ -93,6 +93,27 @@ fn pod_usage(pod: &Value, usage: &mut Usage) {
     }
 }
 
+/// Whether objects of this kind are what the name of a bound is about.
+pub fn bears(group: &str, resource: &str, name: &str) -> bool {
+    if let Some(counted) = name.strip_prefix("count/") {
+        let (plural, of) = counted.split_once('.').unwrap_or((counted, ""));
+        return (plural, of) == (resource, group);
+    }
+    let storage = name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/");
+    match (group, resource) {
+        ("", "persistentvolumeclaims") => storage || name == resource,
+        ("", "services") => name == resource || name.starts_with("services."),
+        ("", "pods") => {
+            let amounts = ["requests.", "limits.", "hugepages-"];
+            !storage
+                && (matches!(name, "pods" | "cpu" | "memory" | "ephemeral-storage")
+                    || amounts.iter().any(|prefix| name.starts_with(prefix)))
+        }
+        ("", plural) => name == plural,
+        _ => false,
+    }
+}
+
 /// True if the quota's scopes select this object; scopes are about pods.
 pub fn in_scope(quota: &Value, resource: &str, object: &Value) -> bool {
     let scopes = quota["spec"]["scopes"].as_array().into_iter().flatten();

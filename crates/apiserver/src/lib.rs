@@ -20,6 +20,7 @@ mod negotiate;
 mod openapi;
 mod patching;
 mod proxy;
+mod quota;
 mod reply;
 mod request_info;
 mod serve;

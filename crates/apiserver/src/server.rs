@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::request_info::{Query, RequestInfo};
 use crate::table::{Row, Table};
-use crate::{allocate, bootstrap, expiry, reply, verbs, wellknown};
+use crate::{allocate, bootstrap, expiry, quota, reply, verbs, wellknown};
 use api::{ApiError, User};
 use authz::Authorizer;
 use futures_util::FutureExt;
@@ -47,6 +47,7 @@ pub struct Inner {
     pub authorizer: Arc<Authorizer>,
     pub metrics: Metrics,
     pub(crate) addresses: Arc<allocate::Allocator>,
+    pub(crate) turns: quota::Turns,
     table: RwLock<Arc<Table>>,
     reads: Semaphore,
     writes: Semaphore,
@@ -109,6 +110,7 @@ impl Server {
             authorizer,
             metrics: Metrics::default(),
             addresses,
+            turns: quota::Turns::default(),
             table: RwLock::new(Arc::new(table)),
             reads: Semaphore::new(MAX_READS),
             writes: Semaphore::new(MAX_WRITES),

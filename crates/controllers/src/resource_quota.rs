@@ -7,7 +7,7 @@ use api::k8s::api::core::v1::{
     ResourceQuotaStatus, Secret, Service,
 };
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Text;
-use api::quota::{Usage, in_scope, usage_of};
+use api::quota::{Usage, bears, in_scope, usage_of};
 use api::{Key, Kind, Quantity, Value};
 use reconcile::{Controller, Effect, Plan, Turn, Watch, World};
 use serde_json::json;
@@ -30,7 +30,8 @@ impl Controller for ResourceQuotas {
         let scopes = json!({ "spec": quota.spec });
         let mut used = Usage::new();
         for counted in COUNTED {
-            let names: Vec<&String> = hard.keys().filter(|name| counted.bears(name)).collect();
+            let names: Vec<&String> =
+                hard.keys().filter(|name| bears(counted.group, counted.plural, name)).collect();
             if names.is_empty() {
                 continue;
             }
@@ -61,29 +62,6 @@ struct Counted {
     watch: fn() -> Watch,
     /// Those of a namespace, as far as they count.
     objects: fn(&World, &str) -> Vec<Value>,
-}
-
-impl Counted {
-    /// Whether this kind's objects are what the name of a bound is about.
-    fn bears(&self, name: &str) -> bool {
-        if let Some(counted) = name.strip_prefix("count/") {
-            let (plural, group) = counted.split_once('.').unwrap_or((counted, ""));
-            return (plural, group) == (self.plural, self.group);
-        }
-        let storage = name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/");
-        match (self.group, self.plural) {
-            ("", "persistentvolumeclaims") => storage || name == self.plural,
-            ("", "services") => name == self.plural || name.starts_with("services."),
-            ("", "pods") => {
-                let amounts = ["requests.", "limits.", "hugepages-"];
-                !storage
-                    && (matches!(name, "pods" | "cpu" | "memory" | "ephemeral-storage")
-                        || amounts.iter().any(|prefix| name.starts_with(prefix)))
-            }
-            ("", plural) => name == plural,
-            _ => false,
-        }
-    }
 }
 
 /// Of a kind of which only the number counts, or all of it.

@@ -135,3 +135,74 @@ async fn concurrent_patches_all_land() {
     let data = lab.get(&path).await.ok()["data"].clone();
     assert_eq!(data.as_object().unwrap().len(), 20);
 }
+
+/// Lets everybody else go first before it writes, as a disk does.
+struct Slow(store::mem::Mem);
+
+impl store::Store for Slow {
+    fn range(
+        &self,
+        keys: std::ops::Range<String>,
+        at: store::ReadAt,
+        limit: u32,
+    ) -> store::Boxed<'_, Result<store::Page, store::Error>> {
+        self.0.range(keys, at, limit)
+    }
+    fn put(
+        &self,
+        key: &str,
+        value: bytes::Bytes,
+        expect: store::Expect,
+    ) -> store::Boxed<'_, Result<store::Entry, store::Error>> {
+        let put = self.0.put(key, value, expect);
+        Box::pin(async move {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            put.await
+        })
+    }
+    fn delete(
+        &self,
+        key: &str,
+        expect: store::Revision,
+    ) -> store::Boxed<'_, Result<(store::Entry, store::Revision), store::Error>> {
+        self.0.delete(key, expect)
+    }
+    fn watch(
+        &self,
+        keys: std::ops::Range<String>,
+        after: store::Revision,
+    ) -> store::Boxed<'_, Result<store::Changes, store::Error>> {
+        self.0.watch(keys, after)
+    }
+    fn compact(&self, upto: store::Revision) -> store::Boxed<'_, Result<(), store::Error>> {
+        self.0.compact(upto)
+    }
+    fn latest(&self) -> store::Boxed<'_, Result<store::Revision, store::Error>> {
+        self.0.latest()
+    }
+}
+
+/// Each of many writers at once is judged by all that were before it.
+#[tokio::test]
+async fn a_quota_holds_against_many_at_once() {
+    let slow = Arc::new(Slow(store::mem::Mem::default()));
+    let lab = Lab::over(tempfile::tempdir().unwrap(), slow, 3600).await;
+    let quota = json!({ "metadata": { "name": "q" }, "spec": { "hard": { "configmaps": "5" } } });
+    lab.post("/api/v1/namespaces/default/resourcequotas", quota).await.ok();
+    let names: Vec<String> = (0..20).map(|index| format!("m{index}")).collect();
+    let posts = names.iter().map(|name| lab.post(MAPS, config_map(name)));
+    let answers = futures_util::future::join_all(posts).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 5);
+    let refused = answers.iter().find(|answer| answer.status != 201).unwrap();
+    assert_eq!(refused.status, 403);
+    let why =
+        "exceeded quota: q, requested: configmaps=1, used: configmaps=5, limited: configmaps=5";
+    assert!(refused.message().ends_with(why), "{}", refused.message());
+    // What is deleted makes room.
+    let kept = lab.get(MAPS).await.ok()["items"][0]["metadata"]["name"].clone();
+    lab.send("DELETE", &format!("{MAPS}/{}", kept.as_str().unwrap()), json!(null)).await.ok();
+    lab.post(MAPS, config_map("another")).await.ok();
+    assert_eq!(lab.post(MAPS, config_map("one-more")).await.status, 403);
+}

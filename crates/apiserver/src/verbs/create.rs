@@ -115,6 +115,7 @@ async fn insert_named(
     let lease = server.addresses.allocate(&row, &mut value, None, dry_run, &mut errors);
     errors.extend(row.validate(&value, None));
     invalid(&row, &name, &errors)?;
+    let _turn = server.turns.turn(context).await?;
     {
         let request = admission_request(context, Operation::Create, &name, None, dry_run);
         admission::validate(&world, &request, &value)?;

@@ -176,6 +176,7 @@ async fn attempt(
         crate::allocate::Lease::default()
     };
     create::invalid(&row, &name, &errors)?;
+    let _turn = server.turns.turn(context).await?;
     {
         let world = World { objects: server.caches.as_ref(), authorizer: &server.authorizer };
         let request =
