@@ -34,7 +34,15 @@ pub struct ForwardConn {
     pub reader: Reader,
     pub writer: Writer,
     error: Writer,
-    hold_until_finished: Option<Reader>,
+    hold_until_finished: Hold,
+}
+
+/// What ends with a connection to a port.
+enum Hold {
+    /// The client's half of the error stream.
+    ErrorStream(#[expect(dead_code, reason = "held")] Reader),
+    /// When the last of them is gone, the client's connection is closed.
+    LastOne(#[expect(dead_code, reason = "held")] mpsc::Sender<()>),
 }
 
 impl ForwardConn {
@@ -133,7 +141,7 @@ async fn pair(halves: &mut HashMap<String, Stream>, stream: Stream) -> Option<Fo
         reader: data.reader,
         writer: data.writer,
         error: error.writer,
-        hold_until_finished: Some(error.reader),
+        hold_until_finished: Hold::ErrorStream(error.reader),
     })
 }
 
@@ -147,6 +155,7 @@ pub async fn over_channels<I: Io>(io: I, protocol: &str, ports: &[u16]) -> io::R
     };
     let mut channels = ws::serve(io, rules);
     let (found, conns) = mpsc::channel(ports.len().max(1));
+    let (open, mut all_ended) = mpsc::channel(1);
     for (n, &port) in ports.iter().enumerate() {
         let data = (n * 2) as u8;
         let (writer, error) = (channels.writer(data), channels.writer(data + 1));
@@ -154,10 +163,19 @@ pub async fn over_channels<I: Io>(io: I, protocol: &str, ports: &[u16]) -> io::R
         writer.write(name.clone()).await?;
         error.write(name).await?;
         let Some(reader) = channels.take_reader(data) else { continue };
-        let conn = ForwardConn { port, reader, writer, error, hold_until_finished: None };
+        let hold_until_finished = Hold::LastOne(open.clone());
+        let conn = ForwardConn { port, reader, writer, error, hold_until_finished };
         found.send(conn).await.map_err(|_| crate::closed_error())?;
     }
-    Ok(Forward { conns, closed: channels.closed.clone(), _out: channels.sender() })
+    drop(open);
+    let (out, closed) = (channels.sender(), channels.closed.clone());
+    let goodbye = (out.clone(), closed.clone());
+    // A channel has no end of its own: the client learns of it by the end of them all.
+    tokio::spawn(async move {
+        let _: Option<()> = all_ended.recv().await;
+        ws::close_with(&goodbye.0, goodbye.1).await;
+    });
+    Ok(Forward { conns, closed, _out: out })
 }
 
 #[cfg(test)]

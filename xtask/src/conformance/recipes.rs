@@ -60,6 +60,7 @@ pub(crate) const COMMON_FILES: [(&str, &str); 3] = [
 const NETWORK_TOOLS: &[&str] = &[
     "/usr/bin/dig",
     "/usr/bin/nslookup",
+    "/usr/bin/getent",
     "/usr/bin/curl",
     "/bin/nc.openbsd",
     "/bin/ip",

@@ -66,6 +66,11 @@ async fn web_channels_begin_with_their_port() {
     assert_eq!(conn.reader.next().await.unwrap(), "hi");
     conn.writer.write(Bytes::from_static(b"yo")).await.unwrap();
     assert_eq!(from.next().await.unwrap(), Message::Data(Bytes::from_static(b"\0yo")));
+    // The end of the last port is the end of the connection.
+    let end = tokio::spawn(conn.finish(None));
+    assert_eq!(from.next().await.unwrap(), Message::Close);
+    drop((from, to));
+    end.await.unwrap();
 }
 
 #[test]
