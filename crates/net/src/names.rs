@@ -19,12 +19,15 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
+/// How the names of all clusters' tables begin.
+pub(crate) const TABLES: &str = "kybern-";
+
 pub(crate) fn table(id: &str) -> String {
-    format!("kybern-{id}")
+    format!("{TABLES}{id}")
 }
 
 pub(crate) fn lab_table(id: &str) -> String {
-    format!("kybern-{id}-lab")
+    format!("{TABLES}{id}-lab")
 }
 
 pub(crate) fn pod_link(id: &str, network: Ipv4Net, ip: Ipv4Addr) -> String {

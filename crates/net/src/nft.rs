@@ -336,6 +336,7 @@ fn request(kind: u16, flags: u16) -> Buf {
 
 fn hook_numbers(hook: Hook) -> (&'static str, u32, i32) {
     match hook {
+        Hook::RawPrerouting => ("filter", libc::NF_INET_PRE_ROUTING as u32, -300),
         Hook::NatPrerouting => ("nat", libc::NF_INET_PRE_ROUTING as u32, -100),
         Hook::NatOutput => ("nat", libc::NF_INET_LOCAL_OUT as u32, -100),
         Hook::NatPostrouting => ("nat", libc::NF_INET_POST_ROUTING as u32, 100),

@@ -17,7 +17,7 @@ use crate::config::{Error, NetConfig, Peer, PodNet, Result};
 use crate::leases::Leases;
 use crate::names;
 use crate::netlink::io_error;
-use crate::rtnl::{CONF_RP_FILTER, Mac, PROTOCOL, Route, Rtnl, Veth};
+use crate::rtnl::{CONF_ROUTE_LOCALNET, CONF_RP_FILTER, Mac, PROTOCOL, Route, Rtnl, Veth};
 use crate::rules::Rules;
 
 /// So that any other route to the same place is preferred.
@@ -167,6 +167,10 @@ impl NodeNet {
         for route in &wanted {
             links.rtnl.set_route(route)?;
         }
+        // Clients on loopback get to the pods of other nodes, too, by ports of this one.
+        for link in wanted.iter().filter_map(|route| route.oif).collect::<BTreeSet<u32>>() {
+            links.rtnl.set_conf(link, &[(CONF_ROUTE_LOCALNET, 1)])?;
+        }
         Ok(())
     }
 
@@ -210,8 +214,9 @@ impl NodeNet {
         let missing = || Error::Invalid(format!("link {name} has vanished: attach the pod again"));
         let outer = rtnl.link(name)?.ok_or_else(missing)?.index;
         let inner = pod.link("eth0")?.ok_or_else(missing)?.index;
-        // Nothing that claims another pod's address gets past the node.
-        rtnl.set_conf(outer, CONF_RP_FILTER, 1)?;
+        // Nothing that claims another pod's address gets past the node. Clients on loopback get
+        // to the pod by ports of the node; the packet rules keep others out.
+        rtnl.set_conf(outer, &[(CONF_RP_FILTER, 1), (CONF_ROUTE_LOCALNET, 1)])?;
         rtnl.no_ipv6_address(outer);
         rtnl.set_up(outer)?;
         pod.set_up(LOOPBACK)?;
@@ -306,9 +311,14 @@ pub fn cleanup(cluster_id: &str, data_dir: &Path) -> Result<()> {
     }
     let networks = crate::rules::remove(cluster_id)?;
     let ours = |net: &Ipv4Net| networks.iter().any(|n| n.contains(net));
+    let alone = !crate::rules::any()?;
     for route in rtnl.routes()? {
         if route.protocol == PROTOCOL && ours(&route.dst) {
             rtnl.delete_route(&route)?;
+            if let (true, Some(_), Some(link)) = (alone, route.via, route.oif) {
+                // The rules that made it harmless are gone.
+                rtnl.set_conf(link, &[(CONF_ROUTE_LOCALNET, 0)])?;
+            }
         }
     }
     for (index, address) in rtnl.addresses()? {

@@ -59,6 +59,8 @@ const READY_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// `rp_filter` among the per-interface settings (linux/ip.h).
 pub(crate) const CONF_RP_FILTER: u16 = 8;
+/// `route_localnet`: packets from and to loopback addresses may use the link.
+pub(crate) const CONF_ROUTE_LOCALNET: u16 = 26;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -249,16 +251,20 @@ impl Rtnl {
         self.socket.execute(&format!("cannot put link {index} on bridge {master}"), buf)
     }
 
-    /// Sets one of the link's IPv4 settings (the ones under `/proc/sys/net/ipv4/conf`).
-    pub(crate) fn set_conf(&mut self, index: u32, setting: u16, value: u32) -> Result<()> {
+    /// Sets some of the link's IPv4 settings (the ones under `/proc/sys/net/ipv4/conf`).
+    pub(crate) fn set_conf(&mut self, index: u32, settings: &[(u16, u32)]) -> Result<()> {
         let mut buf = Buf::request(RTM_SETLINK, 0);
         ifinfo(&mut buf, index, 0, 0);
         buf.nest(IFLA_AF_SPEC, |families| {
             families.nest(libc::AF_INET as u16, |inet| {
-                inet.nest(IFLA_INET_CONF, |conf| conf.attr_u32(setting, value));
+                inet.nest(IFLA_INET_CONF, |conf| {
+                    for (setting, value) in settings {
+                        conf.attr_u32(*setting, *value);
+                    }
+                });
             });
         });
-        self.socket.execute(&format!("cannot set IPv4 setting {setting} of link {index}"), buf)
+        self.socket.execute(&format!("cannot set IPv4 settings of link {index}"), buf)
     }
 
     /// Spares a point-to-point link the traffic of IPv6 addresses that nobody uses.

@@ -119,6 +119,11 @@ impl Rules {
     }
 }
 
+/// Whether some cluster has packet rules here.
+pub(crate) fn any() -> Result<bool> {
+    Ok(Nft::open()?.tables()?.iter().any(|(table, _)| table.starts_with(names::TABLES)))
+}
+
 /// Removes the cluster's tables; returns the networks that they were for.
 pub(crate) fn remove(cluster_id: &str) -> Result<Vec<Ipv4Net>> {
     let mut nft = Nft::open()?;

@@ -32,7 +32,8 @@ pub fn sets() -> Vec<(&'static str, MapKey, SetKind)> {
 }
 
 pub fn chains(config: &Config) -> Vec<Chain> {
-    let mut chains = nat_hooks(config).to_vec();
+    let mut chains = vec![guard()];
+    chains.extend(nat_hooks(config));
     chains.extend(filter_hooks(config));
     chains.extend(shared(config));
     chains
@@ -54,19 +55,26 @@ fn to(net: Ipv4Net) -> Stmt {
     Stmt::Dst { net, negate: false }
 }
 
+fn loopback() -> Ipv4Net {
+    "127.0.0.0/8".parse().expect("a literal network")
+}
+
+/// `route_localnet`, which lets clients on loopback reach NodePorts, would also let neighbours
+/// reach what listens on loopback only (CVE-2020-8558): no packet has such an address on a wire.
+fn guard() -> Chain {
+    let outside = |address: Stmt| vec![Stmt::NotInLoopback, address, Stmt::Drop];
+    let rules = vec![outside(to(loopback())), outside(from(loopback()))];
+    chain("guard", Some(Hook::RawPrerouting), rules)
+}
+
 fn nat_hooks(config: &Config) -> [Chain; 3] {
     let cluster = config.cluster_cidr;
-    let loopback = "127.0.0.0/8".parse().expect("a literal network");
     let multicast = "224.0.0.0/4".parse().expect("a literal network");
     let hairpin = Stmt::InSet { key: MapKey::SrcDst, set: HAIRPIN.to_owned() };
     let leaving = Stmt::Dst { net: cluster, negate: true };
     [
         chain("prerouting", Some(Hook::NatPrerouting), vec![vec![goto(DISPATCH)]]),
-        chain(
-            "output",
-            Some(Hook::NatOutput),
-            vec![vec![to(loopback), Stmt::Return], vec![goto(DISPATCH)]],
-        ),
+        chain("output", Some(Hook::NatOutput), vec![vec![goto(DISPATCH)]]),
         chain(
             "postrouting",
             Some(Hook::NatPostrouting),
@@ -74,6 +82,8 @@ fn nat_hooks(config: &Config) -> [Chain; 3] {
                 vec![Stmt::OutLoopback, Stmt::Return],
                 vec![Stmt::CtDnat, hairpin, Stmt::Snat(config.gateway)],
                 vec![Stmt::Marked, goto(SOURCE)],
+                // A client of a port of the node, by way of 127.0.0.1.
+                vec![from(loopback()), goto(SOURCE)],
                 vec![to(multicast), Stmt::Return],
                 // Nobody outside knows the way back to a pod.
                 vec![from(cluster), leaving, Stmt::Masquerade],

@@ -12,6 +12,8 @@ pub const MASQUERADE_MARK: u32 = 0x4000;
 /// Where a base chain is attached, in the kernel's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
+    /// Before connections are tracked.
+    RawPrerouting,
     NatPrerouting,
     NatOutput,
     NatPostrouting,
@@ -79,6 +81,8 @@ pub enum Stmt {
     SrcLocal,
     DstLocal,
     OutLoopback,
+    /// Came in by a link, not from this machine itself.
+    NotInLoopback,
     Tcp,
     CtDnat,
     CtInvalid,
@@ -126,6 +130,7 @@ pub enum Stmt {
 impl Hook {
     pub fn describe(self) -> &'static str {
         match self {
+            Hook::RawPrerouting => "type filter hook prerouting priority raw",
             Hook::NatPrerouting => "type nat hook prerouting priority dstnat",
             Hook::NatOutput => "type nat hook output priority dstnat",
             Hook::NatPostrouting => "type nat hook postrouting priority srcnat",
@@ -204,6 +209,7 @@ impl fmt::Display for Stmt {
             Stmt::SrcLocal => write!(f, "fib saddr type local"),
             Stmt::DstLocal => write!(f, "fib daddr type local"),
             Stmt::OutLoopback => write!(f, "oifname lo"),
+            Stmt::NotInLoopback => write!(f, "iifname != lo"),
             Stmt::Tcp => write!(f, "meta l4proto tcp"),
             Stmt::CtDnat => write!(f, "ct status dnat"),
             Stmt::CtInvalid => write!(f, "ct state invalid"),

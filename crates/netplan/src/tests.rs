@@ -96,13 +96,17 @@ fn the_base() {
         }
         map host-address-ports { ipv4_addr . inet_proto . inet_service } = {
         }
+        chain guard {
+          type filter hook prerouting priority raw;
+          iifname != lo ip daddr 127.0.0.0/8 drop
+          iifname != lo ip saddr 127.0.0.0/8 drop
+        }
         chain prerouting {
           type nat hook prerouting priority dstnat;
           goto dispatch
         }
         chain output {
           type nat hook output priority dstnat;
-          ip daddr 127.0.0.0/8 return
           goto dispatch
         }
         chain postrouting {
@@ -110,6 +114,7 @@ fn the_base() {
           oifname lo return
           ct status dnat ip saddr . ip daddr @hairpin snat to 10.244.0.1 fully-random
           meta mark & 0x4000 != 0 goto source-nat
+          ip saddr 127.0.0.0/8 goto source-nat
           ip daddr 224.0.0.0/4 return
           ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade fully-random
         }

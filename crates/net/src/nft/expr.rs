@@ -18,6 +18,7 @@ const CMP_NEQ: u32 = 1;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const META_MARK: u32 = 3;
+const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
@@ -35,12 +36,8 @@ pub(super) fn encode(list: &mut Buf, stmt: &Stmt) {
         Stmt::Dst { net, negate } => in_network(list, DADDR, *net, *negate),
         Stmt::SrcLocal => local(list, 1),
         Stmt::DstLocal => local(list, 2),
-        Stmt::OutLoopback => {
-            meta(list, META_OIFNAME, R0);
-            let mut name = [0u8; 16];
-            name[..2].copy_from_slice(b"lo");
-            compare(list, CMP_EQ, &name);
-        }
+        Stmt::OutLoopback => loopback(list, META_OIFNAME, CMP_EQ),
+        Stmt::NotInLoopback => loopback(list, META_IIFNAME, CMP_NEQ),
         Stmt::Tcp => {
             meta(list, META_L4PROTO, R0);
             compare(list, CMP_EQ, &[libc::IPPROTO_TCP as u8]);
@@ -117,6 +114,14 @@ fn meta(list: &mut Buf, key: u32, register: u32) {
         e.attr_be32(1, register);
         e.attr_be32(2, key);
     });
+}
+
+/// Compares a link's name with the loopback link's.
+fn loopback(list: &mut Buf, key: u32, op: u32) {
+    let mut name = [0u8; 16];
+    name[..2].copy_from_slice(b"lo");
+    meta(list, key, R0);
+    compare(list, op, &name);
 }
 
 fn compare(list: &mut Buf, op: u32, value: &[u8]) {

@@ -119,9 +119,20 @@ fn node_ports_and_external_addresses() {
         assert_eq!(ns.ask_udp(at("10.244.0.1", 30053)).unwrap(), "a 10.244.0.1");
     }
     assert_eq!(client.ns.ask(at("198.51.100.7", 8080)).unwrap(), "a 10.244.0.1");
+    for address in ["127.0.0.1", "127.0.0.53"] {
+        assert_eq!(node.ns.ask(at(address, 30080)).unwrap(), "a 10.244.0.1");
+        assert_eq!(node.ns.ask_udp(at(address, 30053)).unwrap(), "a 10.244.0.1");
+    }
+    // A pod's loopback is its own.
+    let error = client.ns.ask(at("127.0.0.1", 30080)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
     node.net.update(|state| state.remove_slice("default", "web-1")).unwrap();
-    for address in [at("10.244.0.1", 30080), at("198.51.100.7", 8080)] {
-        let error = client.ns.ask(address).unwrap_err();
+    for (ns, address) in [
+        (&client.ns, at("10.244.0.1", 30080)),
+        (&client.ns, at("198.51.100.7", 8080)),
+        (&node.ns, at("127.0.0.1", 30080)),
+    ] {
+        let error = ns.ask(address).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{address}: {error}");
     }
 }
@@ -195,6 +206,7 @@ fn host_ports_come_and_go_with_their_pod() {
         port(Some("192.0.2.1"), 8090, Protocol::Tcp),
     ];
     let a = node.pod("a", &ports);
+    assert_eq!(node.ns.ask(at("127.0.0.1", 8088)).unwrap(), "a 10.244.0.1");
     for ns in [&client.ns, &node.ns, &a.ns] {
         assert!(ns.ask(at("10.244.0.1", 8088)).unwrap().starts_with('a'));
         assert!(ns.ask(at("10.244.0.1", 8089)).unwrap().starts_with('a'));

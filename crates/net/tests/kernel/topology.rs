@@ -1,11 +1,12 @@
 //! Pods, nodes, routes and what is left of them.
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::net::UdpSocket;
 
 use ipnet::Ipv4Net;
 use net::{NodeNet, Peer, hostlab};
 
-use super::fixture::{Node, Ns, at, config, root};
+use super::fixture::{Node, Ns, PATIENCE, at, config, root};
 use super::services::{VIP, apply, service, slice};
 
 #[test]
@@ -180,6 +181,37 @@ fn nodes_behind_a_router_use_the_tunnel() {
     }
 }
 
+/// CVE-2020-8558: a neighbour sends to the loopback address of a node.
+#[test]
+fn what_listens_on_loopback_only_hears_no_neighbours() {
+    if !root() {
+        return;
+    }
+    let (host, one, _two, dir) = two_nodes(false);
+    let listen = |address: &str| one.ns.run(|| UdpSocket::bind(address).unwrap());
+    let (private, public) = (listen("127.0.0.1:9999"), listen("10.90.0.2:9999"));
+    private.set_nonblocking(true).unwrap();
+    public.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The namespace that plays the host has no loopback of its own.
+    let via = "10.90.0.2".parse().unwrap();
+    host.run(|| hostlab::route("t1", "127.0.0.1/32".parse().unwrap(), via)).unwrap();
+    host.run(|| {
+        let socket = UdpSocket::bind("10.90.0.1:0").unwrap();
+        socket.send_to(b"attack", "127.0.0.1:9999").unwrap();
+        socket.send_to(b"greeting", "10.90.0.2:9999").unwrap();
+    });
+    let mut heard = [0; 64];
+    // Sent later by the same way, so the other one has arrived or never will.
+    assert_eq!(public.recv(&mut heard).unwrap(), "greeting".len());
+    assert_eq!(private.recv(&mut heard).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let localnet = "/proc/sys/net/ipv4/conf/eth0/route_localnet";
+    let setting = || one.ns.run(|| std::fs::read_to_string(localnet).unwrap());
+    assert_eq!(setting(), "1\n");
+    one.ns.run(|| net::cleanup("t1", one.dir.path())).unwrap();
+    assert_eq!(setting(), "0\n", "nothing guards it any more");
+    host.run(|| net::cleanup("t1", dir.path())).unwrap();
+}
+
 #[test]
 fn networks_in_use_are_not_chosen() {
     if !root() {
@@ -213,13 +245,19 @@ fn clients_outside_the_cluster() {
     assert_eq!(a.ns.ask(at("10.90.0.1", 80)).unwrap(), "host 10.90.0.2");
     let both = slice(&[(&a, "node-0"), (&b, "node-1")]);
     for node in [&one, &two] {
-        apply(node, &service(serde_json::json!({"type": "NodePort"})), &both);
+        let public = serde_json::json!({"type": "NodePort", "externalIPs": ["198.51.100.7"]});
+        apply(node, &service(public), &both);
     }
     // Any node takes it anywhere, under its own address.
     let answers: BTreeSet<String> =
         (0..40).map(|_| host.ask(at("10.90.0.2", 30080)).unwrap()).collect();
     let expected = ["a 10.244.0.1", "b 10.244.0.1"].map(str::to_owned);
-    assert_eq!(answers, BTreeSet::from(expected));
+    assert_eq!(answers, BTreeSet::from(expected.clone()));
+    // So do programs on a node reach it, by each of its addresses.
+    for address in [at("127.0.0.1", 30080), at("10.90.0.2", 30080), at("198.51.100.7", 8080)] {
+        let answers: BTreeSet<String> = (0..40).map(|_| one.ns.ask(address).unwrap()).collect();
+        assert_eq!(answers, BTreeSet::from(expected.clone()), "{address}");
+    }
     // From pod to Service across nodes the client's address stays.
     let answers: BTreeSet<String> = (0..40).map(|_| a.ns.ask(at(VIP, 8080)).unwrap()).collect();
     assert!(answers.contains(&format!("b {}", a.ip)), "{answers:?}");
