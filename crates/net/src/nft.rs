@@ -24,6 +24,7 @@ const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
+const GETSET: u16 = 10;
 const DELSET: u16 = 11;
 const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
@@ -31,6 +32,7 @@ const DELSETELEM: u16 = 14;
 
 const TABLE_NAME: u16 = 1;
 const TABLE_USERDATA: u16 = 6;
+const ELEMENT_EXPIRATION: u16 = 5;
 const SET_MAP: u32 = 8;
 const SET_TIMEOUT: u32 = 0x10;
 const SET_EVAL: u32 = 0x20;
@@ -115,6 +117,17 @@ impl Transaction {
         for part in clients.chunks(ELEMENTS_PER_MESSAGE) {
             self.element_message(DELSETELEM, map, part, |buf, client| {
                 buf.nest(1, |key| key.attr(1, &client.octets()));
+            });
+        }
+    }
+
+    /// Puts clients of before into a memory that has just been made.
+    pub(crate) fn remember_clients(&mut self, map: &str, clients: &[Remembered]) {
+        for part in clients.chunks(ELEMENTS_PER_MESSAGE) {
+            self.element_message(NEWSETELEM, map, part, |buf, it| {
+                buf.nest(1, |key| key.attr(1, &it.client.octets()));
+                buf.nest(2, |data| data.attr(1, &backend_bytes(&it.backend)));
+                buf.attr(ELEMENT_EXPIRATION, &it.left_ms.to_be_bytes());
             });
         }
     }
@@ -297,36 +310,50 @@ impl Nft {
         Ok(answers.iter().filter_map(|m| parse(&m.body)).collect())
     }
 
-    /// The clients in a memory whose backend is not in `valid`.
-    pub(crate) fn strayed_clients(
-        &mut self,
-        table: &str,
-        map: &str,
-        valid: &BTreeSet<SocketAddrV4>,
-    ) -> Result<Vec<Ipv4Addr>> {
+    /// The names of a table's sets and maps; none without the table.
+    pub(crate) fn sets(&mut self, table: &str) -> Result<BTreeSet<String>> {
+        let mut buf = request(GETSET, NLM_F_DUMP);
+        buf.attr_str(1, table);
+        let answers = match self.socket.query("cannot list nftables maps", buf) {
+            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Vec::new(),
+            other => other?,
+        };
+        let name = |body: &[u8]| Some(as_text(attr(body.get(4..)?, 2)?));
+        Ok(answers.iter().filter_map(|m| name(&m.body)).collect())
+    }
+
+    /// The clients in a memory.
+    pub(crate) fn clients(&mut self, table: &str, map: &str) -> Result<Vec<Remembered>> {
         let mut buf = request(GETSETELEM, NLM_F_DUMP);
         buf.attr_str(1, table);
         buf.attr_str(2, map);
         let answers = self.socket.query(&format!("cannot list map {map}"), buf)?;
-        let mut strayed = Vec::new();
-        for message in &answers {
-            let list = message.body.get(4..).and_then(|tail| attr(tail, 3)).unwrap_or_default();
-            for (_, element) in attrs(list) {
-                let client = attr(element, 1).and_then(|k| attr(k, 1)).and_then(address);
-                let backend = attr(element, 2).and_then(|d| attr(d, 1)).and_then(backend);
-                if let (Some(client), Some(backend)) = (client, backend)
-                    && !valid.contains(&backend)
-                {
-                    strayed.push(client);
-                }
-            }
-        }
-        Ok(strayed)
+        let lists = answers.iter().filter_map(|m| attr(m.body.get(4..)?, 3));
+        let elements = lists.flat_map(attrs);
+        Ok(elements.filter_map(|(_, element)| remembered(element)).collect())
     }
 }
 
 /// How many clients one Service port remembers at most.
 const REMEMBERED_CLIENTS: u32 = 65_536;
+
+/// A client that a memory has.
+pub(crate) struct Remembered {
+    pub client: Ipv4Addr,
+    pub backend: SocketAddrV4,
+    /// Until it is forgotten.
+    pub left_ms: u64,
+}
+
+fn remembered(element: &[u8]) -> Option<Remembered> {
+    let value = |kind| attr(element, kind).and_then(|data| attr(data, 1));
+    let left = attr(element, ELEMENT_EXPIRATION)?;
+    Some(Remembered {
+        client: address(value(1)?)?,
+        backend: backend(value(2)?)?,
+        left_ms: u64::from_be_bytes(left.try_into().ok()?),
+    })
+}
 
 fn request(kind: u16, flags: u16) -> Buf {
     let mut buf = Buf::request(SUBSYSTEM << 8 | kind, flags);

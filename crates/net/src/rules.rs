@@ -61,10 +61,26 @@ impl Rules {
         let mut transaction = Transaction::new(&self.table);
         transaction.recreate_table(&self.comment);
         transaction.apply(&self.ruleset.create());
+        self.remember(&mut transaction)?;
         self.nft.commit(transaction)?;
         self.installed = true;
         let frontends = self.ruleset.udp_frontends();
         self.forget_flows(&frontends)
+    }
+
+    /// Carries over what the table to be replaced knows of clients whose backends are still there.
+    fn remember(&mut self, transaction: &mut Transaction) -> Result<()> {
+        let mut memories = self.ruleset.memories().peekable();
+        if memories.peek().is_none() {
+            return Ok(());
+        }
+        let kept = self.nft.sets(&self.table)?;
+        for (map, valid) in memories.filter(|(map, _)| kept.contains(*map)) {
+            let mut clients = self.nft.clients(&self.table, map)?;
+            clients.retain(|it| valid.contains(&it.backend));
+            transaction.remember_clients(map, &clients);
+        }
+        Ok(())
     }
 
     /// Applies what has changed in the state. After a failure the next call replaces everything.
@@ -95,7 +111,9 @@ impl Rules {
         }
         for (map, valid) in &changes.memories {
             for _ in 0..MEMORY_ROUNDS {
-                let strayed = self.nft.strayed_clients(&self.table, map, valid)?;
+                let clients = self.nft.clients(&self.table, map)?;
+                let strayed = clients.iter().filter(|it| !valid.contains(&it.backend));
+                let strayed: Vec<Ipv4Addr> = strayed.map(|it| it.client).collect();
                 if strayed.is_empty() {
                     break;
                 }

@@ -162,6 +162,12 @@ impl Ruleset {
         .collect()
     }
 
+    /// The memories of all fragments with their valid backends.
+    pub fn memories(&self) -> impl Iterator<Item = (&str, &BTreeSet<SocketAddrV4>)> {
+        let all = self.fragments.values().flat_map(|fragment| &fragment.memories);
+        all.map(|(name, (_, valid))| (name.as_str(), valid))
+    }
+
     /// Replaces fragments and tells what that changes.
     pub fn replace(&mut self, news: Vec<(FragmentKey, Option<Fragment>)>) -> Changes {
         let mut diff = Diff::default();

@@ -9,7 +9,8 @@ use net::{NetEvent, NodeNet};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::fixture::{Node as TestNode, PATIENCE, at, config, root};
+use super::fixture::{Node as TestNode, PATIENCE, Pod, at, config, root};
+
 use super::services::{VIP, apply, service, slice};
 use super::topology::two_nodes;
 
@@ -126,6 +127,42 @@ fn a_restart_serves_on_until_everything_is_known_again() {
     eventually("the Service that is gone is refused", || client.ns.ask(at(VIP, 8080)).err());
     drop(events);
     task.join().unwrap();
+}
+
+#[test]
+fn clients_with_affinity_stay_where_they_are_across_a_restart() {
+    if !root() {
+        return;
+    }
+    let node = TestNode::alone();
+    let pods: Vec<Pod> = ["a", "b", "c", "d"].map(|name| node.pod(name, &[])).into();
+    let clients: Vec<Pod> = ["1", "2", "3", "4", "5", "6"].map(|n| node.pod(n, &[])).into();
+    let sticky = service(json!({"sessionAffinity": "ClientIP"}));
+    let all: Vec<(&Pod, &str)> = pods.iter().map(|pod| (pod, "node-1")).collect();
+    apply(&node, &sticky, &slice(&all));
+    let ask = || clients.iter().map(|c| c.ns.ask(at(VIP, 8080)).unwrap()).collect::<Vec<_>>();
+    let first = ask();
+    let config = config(node.dir.path(), "node-1", "127.0.0.1", "10.244.0.0/24");
+    let TestNode { ns, net, dir } = node;
+    drop(net);
+    let net = Arc::new(ns.run(|| NodeNet::start(config)).unwrap());
+    let node = TestNode { ns, net: net.clone(), dir };
+    let (events, task) = drive(&node, net);
+    // One of the endpoints has gone meanwhile: its clients have to choose again.
+    let gone = &pods[0];
+    events.blocking_send(NetEvent::Service(Arc::new(sticky))).unwrap();
+    events.blocking_send(NetEvent::Slice(Arc::new(slice(&all[1..])))).unwrap();
+    events.blocking_send(NetEvent::Synced).unwrap();
+    drop(events);
+    task.join().unwrap();
+    for _ in 0..3 {
+        for (before, after) in first.iter().zip(ask()) {
+            match before.starts_with(&gone.name) {
+                false => assert_eq!(*before, after),
+                true => assert!(!after.starts_with(&gone.name), "{after}"),
+            }
+        }
+    }
 }
 
 #[test]
