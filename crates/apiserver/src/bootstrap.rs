@@ -58,6 +58,7 @@ pub(crate) fn internal(
     Ok(Some(Context {
         server: server.clone(),
         user: User::master("system:apiserver"),
+        peer: None,
         info,
         query: Query::default(),
         row: row.clone(),

@@ -1,6 +1,8 @@
 //! `exec`, `attach`, `portforward`, `log` and `proxy`: the request goes on to a node, pod or
 //! Service, and bytes go both ways. Upgrades (SPDY, WebSocket) are passed on as they are.
 mod dial;
+mod links;
+mod page;
 mod target;
 
 use crate::body::{self, Body};
@@ -8,14 +10,19 @@ use crate::server::Context;
 use crate::verbs;
 use admission::{Operation, World};
 use api::ApiError;
-use dial::{Link, Outgoing};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use dial::{Broken, Outgoing};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use links::{Links, Page};
+use page::{Mended, Packing};
 use target::Target;
 
 /// Of a node's refusal, which is a line.
 const REFUSAL_MAX_BYTES: usize = 64 * 1024;
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 pub(crate) async fn run(
     context: Context,
@@ -45,24 +52,46 @@ pub(crate) async fn run(
         let ask = verbs::create::admission_request(&context, Operation::Connect, name, None, false);
         admission::validate(&world, &ask, &api::Value::Null)?;
     }
-    let link = dial::connect(&context.server, &target).await?;
     let upgraded = is_upgrade(request.headers());
+    if !upgraded && let Some(redirect) = to_root(&context, &request) {
+        return Ok(redirect);
+    }
     let client_side = upgraded.then(|| hyper::upgrade::on(&mut request));
-    let forwarded = forward(request, &target, upgraded, &context)?;
-    let mut response = send(link, forwarded, &target).await?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let links = (sub == "proxy").then(|| links(&context, &request, &target));
+    let forwarded = forward(request, &target, upgraded, &context, links.as_ref())?;
+    let mut response = match exchange(&context, &target, forwarded).await {
+        Ok(response) => response,
+        Err(Broken::Api(error)) => return Err(error),
+        Err(Broken::Unreachable(why)) => {
+            return Err(unreachable(&context, &target, upgraded, &why));
+        }
+    };
+    let status = response.status();
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        if upgraded && status.as_u16() < 400 {
+            let text = format!("invalid upgrade response: status code {}", status.as_u16());
+            return Err(unknown(text));
+        }
         strip_hop_headers(response.headers_mut(), false);
-        if sub != "proxy" && !response.status().is_success() {
+        if sub != "proxy" && !status.is_success() {
             return Err(refused_by_node(response).await);
         }
-        if let (Some(prefix), true) = (&target.public_prefix, sub == "proxy") {
-            mend_location(response.headers_mut(), prefix);
-        }
-        return Ok(response.map(body::boxed));
+        return Ok(match links {
+            Some(links) => mended(response, links),
+            None => response.map(body::boxed),
+        });
     }
     let Some(client_side) = client_side else {
         return Err(ApiError::internal("the node switched protocols unasked"));
     };
+    Ok(joined(client_side, response))
+}
+
+/// Both ways, until either side ends.
+fn joined(
+    client_side: hyper::upgrade::OnUpgrade,
+    mut response: Response<Incoming>,
+) -> Response<Body> {
     let node_side = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
         let (client, node) = match tokio::join!(client_side, node_side) {
@@ -78,11 +107,62 @@ pub(crate) async fn run(
     let mut switched = Response::new(body::empty());
     *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switched.headers_mut() = parts.headers;
-    Ok(switched)
+    switched
+}
+
+/// Relative links of the target's first page need a slash at the end of its address.
+fn to_root(context: &Context, request: &Request<Body>) -> Option<Response<Body>> {
+    let path = context.info.path.as_str();
+    let root = context.info.subresource == "proxy"
+        && context.info.rest.is_empty()
+        && !path.ends_with('/')
+        && matches!(*request.method(), Method::GET | Method::HEAD);
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let redirect = Response::builder()
+        .status(StatusCode::MOVED_PERMANENTLY)
+        .header(header::LOCATION, format!("{path}/{query}"))
+        .header(header::CACHE_CONTROL, "no-cache, private")
+        .body(body::empty());
+    redirect.ok().filter(|_| root)
+}
+
+fn links(context: &Context, request: &Request<Body>, target: &Target) -> Links {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let asked = header.or_else(|| Some(request.uri().authority()?.as_str()));
+    Links {
+        prefix: target::prefix(context).to_owned(),
+        target: target.host_header.clone(),
+        asked: asked.unwrap_or_default().to_owned(),
+    }
+}
+
+/// The target's own answer, as one from behind the proxy.
+fn mended(response: Response<Incoming>, links: Links) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    for name in ["credentials", "headers", "methods", "origin"] {
+        parts.headers.remove(format!("access-control-allow-{name}"));
+    }
+    let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if let Some(location) = text(header::LOCATION).filter(|location| !location.is_empty()) {
+        if let Some(Ok(value)) = links.mend(location).map(|location| location.parse()) {
+            parts.headers.insert(header::LOCATION, value);
+        }
+        return Response::from_parts(parts, body::boxed(body));
+    }
+    let kind = text(header::CONTENT_TYPE).and_then(|kind| kind.split(';').next());
+    if kind.map(str::trim) != Some("text/html") || body.is_end_stream() {
+        return Response::from_parts(parts, body::boxed(body));
+    }
+    let Some(packing) = Packing::of(&parts.headers) else {
+        return Response::from_parts(parts, body::boxed(body));
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let body = Mended::new(body, Page::new(links), packing);
+    Response::from_parts(parts, body.boxed_unsync())
 }
 
 /// What a node says in plain text, as the error that clients expect.
-async fn refused_by_node(response: Response<hyper::body::Incoming>) -> ApiError {
+async fn refused_by_node(response: Response<Incoming>) -> ApiError {
     let status = response.status();
     let body = http_body_util::Limited::new(response.into_body(), REFUSAL_MAX_BYTES);
     let text = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -129,23 +209,33 @@ fn forward(
     target: &Target,
     upgraded: bool,
     context: &Context,
+    links: Option<&Links>,
 ) -> Result<Request<Outgoing>, ApiError> {
     let (mut parts, body) = request.into_parts();
-    strip_hop_headers(&mut parts.headers, upgraded);
-    for name in parts.headers.keys().cloned().collect::<Vec<_>>() {
+    let headers = &mut parts.headers;
+    strip_hop_headers(headers, upgraded);
+    for name in headers.keys().cloned().collect::<Vec<_>>() {
         if name.as_str().starts_with("impersonate-") {
-            parts.headers.remove(name);
+            headers.remove(name);
         }
     }
-    strip_bearer_protocol(&mut parts.headers);
-    parts.headers.remove(header::AUTHORIZATION);
-    let host = target.host_header.parse().map_err(ApiError::internal)?;
-    parts.headers.insert(header::HOST, host);
-    if context.info.subresource == "proxy"
-        && let Some(prefix) = &target.public_prefix
-        && let Ok(value) = prefix.parse()
+    strip_bearer_protocol(headers);
+    headers.remove(header::AUTHORIZATION);
+    // What is behind a proxy sees which host its client asked for.
+    let asked = links.map(|links| links.asked.as_str()).filter(|asked| !asked.is_empty());
+    let host = asked.unwrap_or(&target.host_header).parse().map_err(ApiError::internal)?;
+    headers.insert(header::HOST, host);
+    if links.is_some()
+        && let Ok(value) = context.info.path.parse()
     {
-        parts.headers.insert("x-forwarded-uri", value);
+        headers.insert("x-forwarded-uri", value);
+    }
+    if let Some(peer) = context.peer {
+        let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let all: Vec<String> =
+            before.map(str::to_owned).chain([peer.ip().to_canonical().to_string()]).collect();
+        let value = all.join(", ").parse().map_err(ApiError::internal)?;
+        headers.insert(FORWARDED_FOR, value);
     }
     let mut out = Request::builder()
         .method(parts.method)
@@ -156,9 +246,18 @@ fn forward(
     Ok(out)
 }
 
-/// What belongs to one connection only.
+/// What belongs to one connection only, whether the standard or the message itself says so.
 fn strip_hop_headers(headers: &mut HeaderMap, keep_upgrade: bool) {
-    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer"] {
+    let named: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty() && name != "upgrade")
+        .collect();
+    let fixed = ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"];
+    for name in named.iter().map(String::as_str).chain(fixed).chain(["te", "trailer"]) {
         headers.remove(name);
     }
     headers.remove(header::TRANSFER_ENCODING);
@@ -187,25 +286,16 @@ fn strip_bearer_protocol(headers: &mut HeaderMap) {
     }
 }
 
-/// A redirect to a path of the target stays behind the proxy.
-fn mend_location(headers: &mut HeaderMap, prefix: &str) {
-    let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else {
-        return;
-    };
-    if location.starts_with('/')
-        && !location.starts_with("//")
-        && let Ok(value) = format!("{}{location}", prefix.trim_end_matches('/')).parse()
-    {
-        headers.insert(header::LOCATION, value);
-    }
-}
-
-async fn send(
-    link: Link,
-    request: Request<Outgoing>,
+async fn exchange(
+    context: &Context,
     target: &Target,
-) -> Result<Response<hyper::body::Incoming>, ApiError> {
-    let fail = |error: hyper::Error| unreachable(target, &error);
+    request: Request<Outgoing>,
+) -> Result<Response<Incoming>, Broken> {
+    let link = dial::connect(&context.server, target).await?;
+    let fail = |error: hyper::Error| {
+        let ended = error.is_incomplete_message() || error.is_closed();
+        Broken::Unreachable(if ended { "EOF".to_owned() } else { error.to_string() })
+    };
     let (mut sender, connection) = link.handshake().await.map_err(fail)?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -215,6 +305,23 @@ async fn send(
     sender.send_request(request).await.map_err(fail)
 }
 
-fn unreachable(target: &Target, error: &dyn std::fmt::Display) -> ApiError {
-    ApiError::unavailable(format!("error trying to reach {}: {error}", target.what))
+fn unreachable(context: &Context, target: &Target, upgraded: bool, why: &str) -> ApiError {
+    match context.info.subresource.as_str() {
+        "proxy" if !upgraded => {
+            ApiError::unavailable(format!("error trying to reach service: {why}"))
+        }
+        "log" => {
+            let path = target.path.split('?').next().unwrap_or_default();
+            unknown(format!("Get \"https://{}{path}\": {why}", target.host_header))
+        }
+        _ => unknown(format!("error dialing backend: {why}")),
+    }
+}
+
+/// Upstream has no reason for these.
+fn unknown(message: String) -> ApiError {
+    let mut error = ApiError::internal("");
+    error.reason = "";
+    error.message = message;
+    error
 }

@@ -70,6 +70,7 @@ impl std::ops::Deref for Server {
 pub(crate) struct Context {
     pub server: Server,
     pub user: User,
+    pub peer: Option<SocketAddr>,
     pub info: RequestInfo,
     pub query: Query,
     pub row: Row,
@@ -232,7 +233,8 @@ impl Server {
         if !info.is_resource {
             return wellknown::answer(self, &user, request, &info, &query).await;
         }
-        let context = self.context(&request, user, info, query)?;
+        let mut context = self.context(&request, user, info, query)?;
+        context.peer = conn.peer;
         let _permit = self.permit(&context)?;
         verbs::run(context, request).await
     }
@@ -261,6 +263,7 @@ impl Server {
         Ok(Context {
             server: self.clone(),
             user,
+            peer: None,
             query,
             row,
             user_agent: header(header::USER_AGENT),

@@ -165,6 +165,7 @@ impl Context {
         Context {
             server: self.server.clone(),
             user: self.user.clone(),
+            peer: self.peer,
             info: self.info.clone(),
             query: self.query.clone(),
             row: self.row.clone(),

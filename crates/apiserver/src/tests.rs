@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 mod patches;
 mod pods;
+mod proxies;
 mod reads;
 mod services;
 mod wire;

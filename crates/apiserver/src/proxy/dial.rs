@@ -1,5 +1,5 @@
 //! A connection to a target, with TLS where it needs that.
-use super::{Target, target::Security, unreachable};
+use super::{Target, target::Security};
 use crate::server::Server;
 use api::ApiError;
 use bytes::Bytes;
@@ -36,12 +36,26 @@ impl Link {
     }
 }
 
-pub(crate) async fn connect(server: &Server, target: &Target) -> Result<Link, ApiError> {
+/// Why a target cannot be reached; in upstream's words where it has some.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Unreachable(String),
+    Api(ApiError),
+}
+
+impl From<ApiError> for Broken {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+pub(crate) async fn connect(server: &Server, target: &Target) -> Result<Link, Broken> {
+    let dial = |why: &str| Broken::Unreachable(format!("dial tcp {}: {why}", target.host_header));
     let connecting = TcpStream::connect((target.host.as_str(), target.port));
     let stream = match tokio::time::timeout(CONNECT, connecting).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(unreachable(target, &error)),
-        Err(_) => return Err(unreachable(target, &"it does not answer")),
+        Ok(Err(error)) => return Err(dial(&format!("connect: {}", plain(&error)))),
+        Err(_) => return Err(dial("i/o timeout")),
     };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -55,9 +69,15 @@ pub(crate) async fn connect(server: &Server, target: &Target) -> Result<Link, Ap
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     match tokio::time::timeout(CONNECT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Link(Box::new(stream))),
-        Ok(Err(error)) => Err(unreachable(target, &error)),
-        Err(_) => Err(unreachable(target, &"its TLS handshake takes too long")),
+        Ok(Err(error)) => Err(Broken::Unreachable(format!("tls: {error}"))),
+        Err(_) => Err(Broken::Unreachable("net/http: TLS handshake timeout".to_owned())),
     }
+}
+
+/// The system's text alone, as other programs print it.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// A node must show a certificate of the cluster's, and is shown this server's.

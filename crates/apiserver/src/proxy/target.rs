@@ -1,9 +1,11 @@
 //! Where a request for a stream or proxy goes.
 use crate::body::Body;
-use crate::meta;
 use crate::server::Context;
 use api::{ApiError, Objects, Value};
 use http::Request;
+
+/// Where a node serves its own API unless it says otherwise.
+const NODE_PORT: u16 = 10250;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Security {
@@ -16,8 +18,6 @@ pub(crate) enum Security {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// For errors: `node "a"`.
-    pub what: String,
     pub host: String,
     pub port: u16,
     pub security: Security,
@@ -25,8 +25,6 @@ pub(crate) struct Target {
     pub host_header: String,
     /// Path and query.
     pub path: String,
-    /// What clients see in front of the target's own paths.
-    pub public_prefix: Option<String>,
 }
 
 pub(crate) fn find(context: &Context, request: &Request<Body>) -> Result<Target, ApiError> {
@@ -34,13 +32,7 @@ pub(crate) fn find(context: &Context, request: &Request<Body>) -> Result<Target,
     match (context.row.plural(), context.info.subresource.as_str()) {
         ("pods", "proxy") => pod_proxy(context, query),
         ("services", "proxy") => service_proxy(context, query),
-        ("nodes", "proxy") => {
-            let (_, name, _) = scheme_name_port(&context.info.name);
-            let path = rest_path(context, query);
-            let mut target = node(context, name, path)?;
-            target.public_prefix = Some(prefix(context));
-            Ok(target)
-        }
+        ("nodes", "proxy") => node_proxy(context, query),
         ("pods", sub) => stream(context, sub, query),
         _ => Err(ApiError::no_such_path()),
     }
@@ -142,31 +134,39 @@ fn node(context: &Context, name: &str, path: String) -> Result<Target, ApiError>
     })?;
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
     let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    Ok(target(format!("node {name:?}"), host, port.unwrap_or(10250), Security::Node, path))
+    Ok(target(host, port.unwrap_or(NODE_PORT), Security::Node, path))
 }
 
-fn target(what: String, host: String, port: u16, security: Security, path: String) -> Target {
+fn target(host: String, port: u16, security: Security, path: String) -> Target {
     let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     Target {
-        what,
         tls_name: host.clone(),
         host_header: format!("{shown}:{port}"),
         host,
         port,
         security,
         path,
-        public_prefix: None,
     }
 }
 
 /// `scheme:name:port`, where all but the name may be missing.
-fn scheme_name_port(text: &str) -> (&str, &str, &str) {
+fn split<'a>(what: &str, text: &'a str) -> Result<(Security, &'a str, &'a str), ApiError> {
     let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [name, port] => ("", name, port),
-        [scheme, name, port] => (scheme, name, port),
-        _ => ("", text, ""),
-    }
+    let (scheme, name, port) = match parts.as_slice() {
+        [name] => ("", *name, ""),
+        [name, port] => ("", *name, *port),
+        [scheme, name, port] => (*scheme, *name, *port),
+        _ => ("", "", ""),
+    };
+    let security = match scheme {
+        "" | "http" => Some(Security::Plain),
+        "https" => Some(Security::Unverified),
+        _ => None,
+    };
+    let valid = security.filter(|_| !name.is_empty());
+    let security =
+        valid.ok_or_else(|| ApiError::bad_request(format!("invalid {what} request {text:?}")))?;
+    Ok((security, name, port))
 }
 
 fn rest_path(context: &Context, query: &str) -> String {
@@ -174,42 +174,52 @@ fn rest_path(context: &Context, query: &str) -> String {
     if query.is_empty() { path } else { format!("{path}?{query}") }
 }
 
-fn prefix(context: &Context) -> String {
-    let path = context.info.path.trim_end_matches('/');
-    path.strip_suffix(&context.info.rest).unwrap_or(path).trim_end_matches('/').to_owned()
+/// What clients see in front of the target's own paths.
+pub(crate) fn prefix(context: &Context) -> &str {
+    let path = context.info.path.as_str();
+    path.strip_suffix(&context.info.rest).unwrap_or(path).trim_end_matches('/')
 }
 
-fn security(scheme: &str) -> Result<Security, ApiError> {
-    match scheme {
-        "" | "http" => Ok(Security::Plain),
-        "https" => Ok(Security::Unverified),
-        other => Err(ApiError::bad_request(format!("invalid proxy scheme {other:?}"))),
+fn node_proxy(context: &Context, query: &str) -> Result<Target, ApiError> {
+    let (security, name, port) = split("node", &context.info.name)?;
+    let own = node(context, name, rest_path(context, query))?;
+    if port.is_empty() || port.parse() == Ok(own.port) {
+        return Ok(own);
     }
+    if !is_pod_address(&own.host) {
+        return Err(ApiError::bad_request("address not allowed"));
+    }
+    let port = number_or_named(port, || None)?;
+    Ok(target(own.host, port, security, own.path))
 }
 
 fn pod_proxy(context: &Context, query: &str) -> Result<Target, ApiError> {
-    let (scheme, name, port) = scheme_name_port(&context.info.name);
+    let (security, name, port) = split("pod", &context.info.name)?;
     let pod = context.server.caches.get("", "pods", &context.info.namespace, name);
     let pod = pod.ok_or_else(|| ApiError::not_found("", "pods", name))?;
-    let ip = pod["status"]["podIP"].as_str().unwrap_or_default();
-    if ip.is_empty() || !is_pod_address(ip) {
-        return Err(ApiError::bad_request("address not allowed"));
-    }
-    let first = pod["spec"]["containers"][0]["ports"][0]["containerPort"].as_u64().unwrap_or(80);
+    let first = || {
+        let containers = pod["spec"]["containers"].as_array()?.iter();
+        let port = containers.flat_map(|c| c["ports"].as_array()).flatten().next()?;
+        u16::try_from(port["containerPort"].as_u64()?).ok()
+    };
+    let usual = if security == Security::Plain { 80 } else { 443 };
     let number = match port {
-        "" => u16::try_from(first).unwrap_or(80),
+        "" => first().unwrap_or(usual),
         text => number_or_named(text, || pod_port(&pod, text))?,
     };
-    let what = format!("pod {name:?}");
-    let mut target =
-        target(what, ip.to_owned(), number, security(scheme)?, rest_path(context, query));
-    target.public_prefix = Some(prefix(context));
-    Ok(target)
+    let ip = pod["status"]["podIP"].as_str().unwrap_or_default();
+    if !is_pod_address(ip) {
+        return Err(ApiError::bad_request("address not allowed"));
+    }
+    Ok(target(ip.to_owned(), number, security, rest_path(context, query)))
 }
 
 fn number_or_named(text: &str, named: impl Fn() -> Option<u16>) -> Result<u16, ApiError> {
     let number = text.parse().ok().filter(|port: &u16| *port > 0).or_else(named);
-    number.ok_or_else(|| ApiError::bad_request(format!("invalid port {text:?}")))
+    number.ok_or_else(|| {
+        let why = format!("dial tcp: lookup tcp/{text}: unknown port");
+        ApiError::unavailable(format!("error trying to reach service: {why}"))
+    })
 }
 
 fn pod_port(pod: &Value, name: &str) -> Option<u16> {
@@ -231,39 +241,32 @@ fn is_pod_address(ip: &str) -> bool {
 
 /// One of the Service's ready endpoints, by chance.
 fn service_proxy(context: &Context, query: &str) -> Result<Target, ApiError> {
-    let (scheme, name, port) = scheme_name_port(&context.info.name);
+    let id = context.info.name.as_str();
+    let (security, name, port) = split("service", id)?;
     let namespace = context.info.namespace.as_str();
-    let caches = &context.server.caches;
-    let service = caches
-        .get("", "services", namespace, name)
-        .ok_or_else(|| ApiError::not_found("", "services", name))?;
-    let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    let chosen = match port {
-        "" if ports.len() == 1 => ports.first(),
-        "" => None,
-        text => ports.iter().find(|have| {
-            have["name"] == text || have["port"].as_u64().is_some_and(|n| n.to_string() == text)
-        }),
+    let service = context.server.caches.get("", "services", namespace, name);
+    let service = service.ok_or_else(|| ApiError::not_found("", "services", name))?;
+    // A number is the Service's port; it leads to the endpoints' port of the same name.
+    let port_name = match port.parse::<u64>() {
+        Err(_) => port,
+        Ok(number) => {
+            let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+            let found = ports.find(|port| port["port"].as_u64() == Some(number));
+            let none = || format!("no service port {number} found for service {name:?}");
+            let found = found.ok_or_else(|| ApiError::unavailable(none()))?;
+            found["name"].as_str().unwrap_or_default()
+        }
     };
-    let none = || ApiError::unavailable(format!("no endpoints available for service {name:?}"));
-    let chosen = chosen.ok_or_else(|| {
-        ApiError::unavailable(format!("no service port {port:?} found for service {name:?}"))
-    })?;
-    let port_name = chosen["name"].as_str().unwrap_or_default();
-    let found = endpoints(context, namespace, name, port_name);
+    let mut found = endpoints(context, namespace, name, port_name);
     if found.is_empty() {
-        return Err(none());
+        let text = format!("no endpoints available for service {id:?}");
+        return Err(ApiError::unavailable(text));
     }
-    let (ip, number) = found[rand::random_range(0..found.len())].clone();
-    if !is_pod_address(&ip) {
-        return Err(ApiError::bad_request("address not allowed"));
-    }
-    let what = format!("service {:?}", meta::text(&service, "name"));
-    let mut target = target(what, ip, number, security(scheme)?, rest_path(context, query));
-    target.public_prefix = Some(prefix(context));
-    Ok(target)
+    let (ip, number) = found.swap_remove(rand::random_range(0..found.len()));
+    Ok(target(ip, number, security, rest_path(context, query)))
 }
 
+/// Addresses of pods: whoever may write endpoints must not send the server elsewhere.
 fn endpoints(
     context: &Context,
     namespace: &str,
@@ -276,32 +279,26 @@ fn endpoints(
         if slice["metadata"]["labels"]["kubernetes.io/service-name"] != name {
             continue;
         }
-        let ports = slice["ports"].as_array().into_iter().flatten();
-        let port = ports.into_iter().find(|p| p["name"].as_str().unwrap_or_default() == port_name);
+        let mut ports = slice["ports"].as_array().into_iter().flatten();
+        let port = ports.find(|p| p["name"].as_str().unwrap_or_default() == port_name);
         let Some(port) = port.and_then(|p| u16::try_from(p["port"].as_u64()?).ok()) else {
             continue;
         };
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-            if endpoint["conditions"]["ready"].as_bool().unwrap_or(true) {
-                let addresses = endpoint["addresses"].as_array().into_iter().flatten();
-                let addresses = addresses.filter_map(Value::as_str);
-                found.extend(addresses.map(|address| (address.to_owned(), port)));
+            let ready = endpoint["conditions"]["ready"].as_bool().unwrap_or(true);
+            let address = endpoint["addresses"][0].as_str().filter(|_| ready);
+            let target = &endpoint["targetRef"];
+            if let Some(address) = address
+                && target["kind"] == "Pod"
+                && target["namespace"].as_str().is_none_or(|given| given == namespace)
+                && let Some(pod) = target["name"].as_str()
+                && let Some(pod) = caches.get("", "pods", namespace, pod)
+                && pod["status"]["podIP"] == address
+                && is_pod_address(address)
+            {
+                found.push((address.to_owned(), port));
             }
         }
-    }
-    if !found.is_empty() {
-        return found;
-    }
-    let Some(endpoints) = caches.get("", "endpoints", namespace, name) else { return found };
-    for subset in endpoints["subsets"].as_array().into_iter().flatten() {
-        let ports = subset["ports"].as_array().into_iter().flatten();
-        let port = ports.into_iter().find(|p| p["name"].as_str().unwrap_or_default() == port_name);
-        let Some(port) = port.and_then(|p| u16::try_from(p["port"].as_u64()?).ok()) else {
-            continue;
-        };
-        let addresses = subset["addresses"].as_array().into_iter().flatten();
-        let addresses = addresses.filter_map(|address| address["ip"].as_str());
-        found.extend(addresses.map(|address| (address.to_owned(), port)));
     }
     found
 }
