@@ -55,7 +55,8 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     })?;
     let pki = Arc::new(Pki::load_or_create(&dir.pki()).context("cannot load the keys")?);
     let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
-    net::hostlab::ensure_host(&cluster.id, subnet).context("cannot make the node network")?;
+    let pods = cluster.pod_cidr.parse().context("the pods' network in cluster.json")?;
+    net::hostlab::ensure_host(&cluster.id, subnet, pods).context("cannot make the node network")?;
     let listeners = listen(&cluster).await?;
     let store = open_store(&dir, &cluster.datastore).await?;
     // For as long as the server lives.

@@ -14,6 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::config::{Error, Result};
+use crate::firewall::{self, Passes};
 use crate::names;
 use crate::netlink::io_error;
 use crate::nft::{Nft, Transaction};
@@ -34,11 +35,18 @@ pub struct NodeNs {
 }
 
 /// Makes (or finds) the bridge `kybn<id>` and gives the host the first address of `subnet` on it:
-/// an address of the machine that every pod and node of the cluster can reach.
-pub fn ensure_host(cluster_id: &str, subnet: Ipv4Net) -> Result<Ipv4Addr> {
+/// an address of the machine that every one of the cluster's `pods` and nodes can reach.
+pub fn ensure_host(cluster_id: &str, subnet: Ipv4Net, pods: Ipv4Net) -> Result<Ipv4Addr> {
     names::check_id(cluster_id)?;
     let host_ip = Ipv4Addr::from(u32::from(subnet.network()) + 1);
     ensure_bridge(&mut Rtnl::open()?, cluster_id, host_ip, subnet)?;
+    let passes = Passes {
+        mark: names::lab_table(cluster_id),
+        // What goes from node to node over the bridge may have to pass, too.
+        networks: vec![subnet, pods],
+        own: vec![host_ip],
+    };
+    firewall::open(&mut Nft::open()?, &passes)?;
     Ok(host_ip)
 }
 

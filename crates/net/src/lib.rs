@@ -5,6 +5,7 @@
 pub mod config;
 mod conntrack;
 pub mod driver;
+mod firewall;
 mod health;
 pub mod hostlab;
 mod leases;
@@ -14,6 +15,13 @@ mod nft;
 pub mod node;
 mod rtnl;
 mod rules;
+
+#[cfg(test)]
+extern crate self as net;
+#[cfg(test)]
+#[allow(dead_code, clippy::unwrap_used)]
+#[path = "../tests/kernel/fixture.rs"]
+mod fixture;
 
 pub use config::{Error, NetConfig, Peer, PodNet, Result, Vxlan};
 pub use driver::{LocalService, NetEvent, run};

@@ -10,7 +10,8 @@ use netplan::{Chain, Hook, KeyPart, MapKey, Op, Rule, SetKind, Value};
 
 use crate::config::{Error, Result};
 use crate::netlink::{
-    Answer, Buf, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, Socket, as_text, attr, attrs, kernel_error,
+    Answer, Buf, Message, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, Socket, as_text, attr, attrs,
+    kernel_error,
 };
 
 const SUBSYSTEM: u16 = 10;
@@ -41,6 +42,7 @@ const VERDICT_JUMP: i32 = -3;
 const VERDICT_GOTO: i32 = -4;
 const VERDICT_RETURN: i32 = -5;
 const VERDICT_DROP: i32 = 0;
+const VERDICT_ACCEPT: i32 = 1;
 /// Types as `nft` numbers them, for its listings only.
 const TYPE_ADDR: u32 = 7;
 const TYPE_PROTO: u32 = 12;
@@ -48,8 +50,16 @@ const TYPE_PORT: u32 = 13;
 const TYPE_MARK: u32 = 19;
 /// Elements per message: an attribute cannot be longer than 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 400;
-/// The kernel's limit for a table's comment.
+/// The kernel's limit for a table's comment, and other programs' for a rule's.
 const COMMENT_BYTES: usize = 128;
+
+/// A chain of somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub family: u8,
+    pub table: String,
+    pub chain: String,
+}
 
 /// A transaction on one table, as it is being written.
 pub(crate) struct Transaction {
@@ -88,14 +98,9 @@ impl Transaction {
 
     fn add_table(&mut self, comment: &str) {
         let table = self.table.clone();
-        let text = &comment.as_bytes()[..comment.len().min(COMMENT_BYTES)];
         self.message(NEWTABLE, NLM_F_CREATE, "create the table", |buf| {
             buf.attr_str(TABLE_NAME, &table);
-            // A comment is one type-length-value of type 0.
-            let mut userdata = vec![0, text.len() as u8 + 1];
-            userdata.extend_from_slice(text);
-            userdata.push(0);
-            buf.attr(TABLE_USERDATA, &userdata);
+            buf.attr(TABLE_USERDATA, &comment_bytes(comment));
         });
     }
 
@@ -132,6 +137,51 @@ impl Transaction {
         }
     }
 
+    /// Puts a rule at the head of a chain of somebody else's.
+    pub(crate) fn insert_rule(&mut self, place: &Place, rule: &Rule, comment: &str) {
+        let what = format!("add a rule to chain {}", place.chain);
+        self.message_in(place.family, NEWRULE, NLM_F_CREATE, &what, |buf| {
+            buf.attr_str(1, &place.table);
+            buf.attr_str(2, &place.chain);
+            buf.nest(4, |list| {
+                if i32::from(place.family) != libc::NFPROTO_IPV4 {
+                    expr::only_ipv4(list);
+                }
+                for stmt in rule {
+                    expr::encode(list, stmt);
+                }
+            });
+            buf.attr(7, &comment_bytes(comment));
+        });
+    }
+
+    pub(crate) fn delete_rule(&mut self, place: &Place, handle: u64) {
+        let what = format!("delete a rule of chain {}", place.chain);
+        self.message_in(place.family, DELRULE, 0, &what, |buf| {
+            buf.attr_str(1, &place.table);
+            buf.attr_str(2, &place.chain);
+            buf.attr(3, &handle.to_be_bytes());
+        });
+    }
+
+    /// A chain as other programs make them.
+    #[cfg(test)]
+    pub(crate) fn foreign(&mut self, place: &Place, hook: i32, policy: u32) {
+        self.message_in(place.family, NEWTABLE, NLM_F_CREATE, "create the table", |buf| {
+            buf.attr_str(TABLE_NAME, &place.table);
+        });
+        self.message_in(place.family, NEWCHAIN, NLM_F_CREATE, "create the chain", |buf| {
+            buf.attr_str(1, &place.table);
+            buf.attr_str(3, &place.chain);
+            buf.nest(4, |nest| {
+                nest.attr_be32(1, hook as u32);
+                nest.attr_be32(2, 0);
+            });
+            buf.attr_be32(5, policy);
+            buf.attr_str(7, "filter");
+        });
+    }
+
     fn batch_mark(&mut self, kind: u16, what: &str) {
         self.sequence += 1;
         self.what.push(what.to_owned());
@@ -141,10 +191,21 @@ impl Transaction {
     }
 
     fn message(&mut self, kind: u16, flags: u16, what: &str, fill: impl FnOnce(&mut Buf)) {
+        self.message_in(libc::NFPROTO_IPV4 as u8, kind, flags, what, fill);
+    }
+
+    fn message_in(
+        &mut self,
+        family: u8,
+        kind: u16,
+        flags: u16,
+        what: &str,
+        fill: impl FnOnce(&mut Buf),
+    ) {
         self.sequence += 1;
         self.what.push(what.to_owned());
         self.buf.begin(SUBSYSTEM << 8 | kind, flags, self.sequence);
-        self.buf.put(&[libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+        self.buf.put(&[family, 0, 0, 0]);
         fill(&mut self.buf);
         self.buf.end();
     }
@@ -297,6 +358,10 @@ impl Nft {
         Ok(())
     }
 
+    pub(crate) fn query(&mut self, what: &str, buf: Buf) -> Result<Vec<Message>> {
+        self.socket.query(what, buf)
+    }
+
     /// The IPv4 tables with their comments.
     pub(crate) fn tables(&mut self) -> Result<Vec<(String, String)>> {
         let buf = request(GETTABLE, NLM_F_DUMP);
@@ -356,9 +421,26 @@ fn remembered(element: &[u8]) -> Option<Remembered> {
 }
 
 fn request(kind: u16, flags: u16) -> Buf {
+    request_in(libc::NFPROTO_IPV4 as u8, kind, flags)
+}
+
+pub(crate) fn request_in(family: u8, kind: u16, flags: u16) -> Buf {
     let mut buf = Buf::request(SUBSYSTEM << 8 | kind, flags);
-    buf.put(&[libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+    buf.put(&[family, 0, 0, 0]);
     buf
+}
+
+/// A comment is one type-length-value of type 0.
+fn comment_bytes(comment: &str) -> Vec<u8> {
+    let text = &comment.as_bytes()[..comment.len().min(COMMENT_BYTES)];
+    let mut bytes = vec![0, text.len() as u8 + 1];
+    bytes.extend_from_slice(text);
+    bytes.push(0);
+    bytes
+}
+
+pub(crate) fn as_be32(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
 fn hook_numbers(hook: Hook) -> (&'static str, u32, i32) {

@@ -70,6 +70,7 @@ impl NodeNet {
             rules.state.set_host_ports(uid, lease.ip, &lease.ports);
         }
         rules.start()?;
+        rules.pass_firewalls()?;
         let links = Mutex::new(Links { rtnl, leases });
         Ok(NodeNet { config, gateway, links, rules: Mutex::new(rules) })
     }

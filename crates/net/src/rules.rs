@@ -5,6 +5,7 @@ use ipnet::Ipv4Net;
 use netplan::{Changes, Ruleset, State};
 
 use crate::config::{NetConfig, Result};
+use crate::firewall::{self, Passes};
 use crate::names;
 use crate::netlink::Socket;
 use crate::nft::{Nft, Transaction};
@@ -20,6 +21,7 @@ pub(crate) struct Rules {
     ruleset: Ruleset,
     /// The kernel has `ruleset`, so that differences can be applied.
     installed: bool,
+    passes: Passes,
     nft: Nft,
     conntrack: Socket,
     rtnl: Rtnl,
@@ -40,6 +42,11 @@ impl Rules {
             comment: format!("pods={pods} services={services}"),
             ruleset: Ruleset::default(),
             installed: false,
+            passes: Passes {
+                mark: names::table(&config.cluster_id),
+                networks: vec![pods],
+                own: vec![gateway],
+            },
             nft: Nft::open()?,
             conntrack: Socket::open(libc::NETLINK_NETFILTER as isize)?,
             rtnl: Rtnl::open()?,
@@ -51,6 +58,11 @@ impl Rules {
     pub(crate) fn start(&mut self) -> Result<()> {
         let there = self.nft.tables()?.iter().any(|(name, _)| *name == self.table);
         if there { Ok(()) } else { self.install() }
+    }
+
+    /// Sees to it that other people's rules let the cluster's packets through.
+    pub(crate) fn pass_firewalls(&mut self) -> Result<()> {
+        firewall::open(&mut self.nft, &self.passes)
     }
 
     /// Replaces all rules.
@@ -146,6 +158,7 @@ pub(crate) fn any() -> Result<bool> {
 pub(crate) fn remove(cluster_id: &str) -> Result<Vec<Ipv4Net>> {
     let mut nft = Nft::open()?;
     let names = [names::table(cluster_id), names::lab_table(cluster_id)];
+    firewall::close(&mut nft, &names)?;
     let mut networks = Vec::new();
     for (table, comment) in nft.tables()? {
         if !names.contains(&table) {

@@ -124,6 +124,7 @@ pub enum Stmt {
     Jump(String),
     Goto(String),
     Return,
+    Accept,
     Drop,
 }
 
@@ -233,6 +234,7 @@ impl fmt::Display for Stmt {
             Stmt::Jump(chain) => write!(f, "jump {chain}"),
             Stmt::Goto(chain) => write!(f, "goto {chain}"),
             Stmt::Return => write!(f, "return"),
+            Stmt::Accept => write!(f, "accept"),
             Stmt::Drop => write!(f, "drop"),
         }
     }

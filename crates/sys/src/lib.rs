@@ -5,6 +5,7 @@
 pub mod caps;
 pub mod cgroup;
 pub mod descriptors;
+pub mod iptables;
 pub mod mount;
 pub mod ns;
 pub mod process;

@@ -5,7 +5,9 @@ use ipnet::Ipv4Net;
 use netplan::rule::MASQUERADE_MARK;
 use netplan::{MapKey, Pool, Stmt};
 
-use super::{VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN, milliseconds, verdict};
+use super::{
+    VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN, milliseconds, verdict,
+};
 use crate::netlink::Buf;
 
 const R0: u32 = 8;
@@ -20,6 +22,7 @@ const TRANSPORT_HEADER: u32 = 2;
 const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
+const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
@@ -89,8 +92,15 @@ pub(super) fn encode(list: &mut Buf, stmt: &Stmt) {
         Stmt::Jump(chain) => decide(list, VERDICT_JUMP, Some(chain)),
         Stmt::Goto(chain) => decide(list, VERDICT_GOTO, Some(chain)),
         Stmt::Return => decide(list, VERDICT_RETURN, None),
+        Stmt::Accept => decide(list, VERDICT_ACCEPT, None),
         Stmt::Drop => decide(list, VERDICT_DROP, None),
     }
+}
+
+/// Tables of several protocols see more than IPv4.
+pub(super) fn only_ipv4(list: &mut Buf) {
+    meta(list, META_NFPROTO, R0);
+    compare(list, CMP_EQ, &[libc::NFPROTO_IPV4 as u8]);
 }
 
 fn expr(list: &mut Buf, name: &str, fill: impl FnOnce(&mut Buf)) {
