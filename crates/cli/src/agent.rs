@@ -62,8 +62,9 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn run(self) -> Result<()> {
         crate::require_root("agent")?;
-        if let Some(pid_file) = &self.supervised {
-            supervise::enter(pid_file)?;
+        match &self.supervised {
+            Some(pid_file) => supervise::enter(pid_file)?,
+            None => crate::needs::check(&self.data_dir, true)?,
         }
         if let Some(netns) = &self.netns {
             // Before any other thread is started: all of them are to be there.

@@ -9,6 +9,7 @@ mod join;
 mod kubeconfig;
 mod logging;
 mod logs;
+mod needs;
 mod output;
 mod paths;
 mod process;

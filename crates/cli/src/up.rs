@@ -73,6 +73,7 @@ impl Up {
         if process::running(&dir, "server").is_none() {
             check_port(&cluster)?;
         }
+        crate::needs::check(dir.root(), false)?;
         cluster::save(&dir, &cluster)?;
         let mut started = Started::default();
         let outcome = self.start(&dir, &cluster, &progress, &mut started);

@@ -13,6 +13,7 @@ mod names;
 mod netlink;
 mod nft;
 pub mod node;
+pub mod probe;
 mod rtnl;
 mod rules;
 
