@@ -57,6 +57,7 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
     let pods = cluster.pod_cidr.parse().context("the pods' network in cluster.json")?;
     net::hostlab::ensure_host(&cluster.id, subnet, pods).context("cannot make the node network")?;
+    tokio::spawn(net::hostlab::keep_host(cluster.id.clone(), subnet, pods));
     let listeners = listen(&cluster).await?;
     let store = open_store(&dir, &cluster.datastore).await?;
     // For as long as the server lives.

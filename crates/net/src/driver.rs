@@ -10,6 +10,7 @@ use netplan::{ServiceName, State};
 use tokio::sync::mpsc;
 
 use crate::config::{Error, Peer, Result};
+use crate::firewall::Watch;
 use crate::health::HealthServers;
 use crate::node::{NodeNet, lock};
 
@@ -44,7 +45,7 @@ pub struct LocalService {
 
 /// Applies events until the sender is dropped: packet rules of Services, and routes to the pods of
 /// other Nodes (nothing else need call [`NodeNet::set_peers`]). Bursts are applied together; idle
-/// costs nothing.
+/// costs nothing. What other programs do to packet rules is mended at once.
 pub async fn run(
     net: Arc<NodeNet>,
     mut events: mpsc::Receiver<NetEvent>,
@@ -55,24 +56,29 @@ pub async fn run(
     let mut peers = Peers::default();
     let mut synced = false;
     let mut retry: Option<Duration> = None;
+    let mut watch = Watch::open()?;
+    let port;
     {
         let mut rules = lock(&net.rules);
+        port = rules.port()?;
         for service in local {
             let name = ServiceName { namespace: service.namespace, name: service.name };
             rules.state.set_local(name, service.port, service.address);
         }
     }
     let mut batch = Vec::new();
+    let mut foreign = false;
     loop {
-        let received = match retry {
-            None => events.recv_many(&mut batch, BATCH).await,
-            Some(delay) => tokio::select! {
-                received = events.recv_many(&mut batch, BATCH) => received,
-                () = tokio::time::sleep(delay) => usize::MAX,
+        let pause = async { tokio::time::sleep(retry.unwrap_or_default()).await };
+        tokio::select! {
+            received = events.recv_many(&mut batch, BATCH) => if received == 0 {
+                return Ok(());
             },
-        };
-        if received == 0 {
-            return Ok(());
+            changed = watch.changed(port) => {
+                changed?;
+                foreign = true;
+            }
+            () = pause, if retry.is_some() => {}
         }
         let first_sync = !synced && batch.iter().any(|e| matches!(e, NetEvent::Synced));
         synced |= first_sync;
@@ -93,6 +99,7 @@ pub async fn run(
                 (true, true) => rules.install(),
                 (true, false) => rules.flush(),
             };
+            let done = if foreign { done.and(rules.mend()) } else { done };
             done.and(routed).map(|()| rules.state.health_checks())
         };
         let done = tokio::task::spawn_blocking(apply)
@@ -101,6 +108,7 @@ pub async fn run(
         match done {
             Ok(checks) => {
                 retry = None;
+                foreign = false;
                 health.set(checks);
             }
             Err(error) => {

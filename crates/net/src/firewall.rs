@@ -5,13 +5,18 @@
 //! drops what it knows nothing of gets rules at its head that accept the cluster's own packets. A
 //! comment marks them as ours, so that they can be found again and removed.
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 
 use ipnet::Ipv4Net;
 use netplan::{Rule, Stmt};
 
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
 use crate::config::Result;
-use crate::netlink::{Buf, NLM_F_DUMP, as_text, attr, attrs};
+use crate::netlink::{Buf, Message, NLM_F_DUMP, Socket, as_text, attr, attrs, io_error};
 use crate::nft::{Nft, Place, Transaction, as_be32};
 
 const GETCHAIN: u16 = 4;
@@ -24,6 +29,10 @@ const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USERDATA: u16 = 7;
 const DROP: u32 = 0;
+const WAIT: &str = "cannot wait for changed packet rules";
+const RULES_GROUP: u32 = 7;
+/// New and deleted tables, chains and rules.
+const RULES_CHANGED: [u16; 6] = [0, 2, 3, 5, 6, 8];
 
 /// Where packets are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +145,41 @@ pub(crate) fn close(nft: &mut Nft, marks: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Hears when somebody else changes packet rules.
+pub(crate) struct Watch {
+    socket: Socket,
+    /// The same socket: what waits for datagrams does not mind whose they are.
+    waiting: UnixDatagram,
+}
+
+impl Watch {
+    /// In the calling thread's network namespace.
+    pub(crate) fn open() -> Result<Watch> {
+        let socket = Socket::listen(libc::NETLINK_NETFILTER as isize, RULES_GROUP)?;
+        let wait = || UnixDatagram::from_std(socket.as_fd().try_clone_to_owned()?.into());
+        let waiting = wait().map_err(io_error(WAIT))?;
+        Ok(Watch { socket, waiting })
+    }
+
+    /// Returns after tables, chains or rules were changed by another socket than that one.
+    /// Cancelled, it has missed nothing.
+    pub(crate) async fn changed(&mut self, own: u32) -> Result<()> {
+        loop {
+            self.waiting.readable().await.map_err(io_error(WAIT))?;
+            let mut heard = Ok(Some(Vec::new()));
+            // Everything is read at once, so nothing is left to wait for.
+            let _ = self.waiting.try_io(Interest::READABLE, || {
+                heard = self.socket.heard();
+                Err::<(), _>(ErrorKind::WouldBlock.into())
+            });
+            let other = |m: &Message| m.port != own && RULES_CHANGED.contains(&(m.kind & 0xff));
+            if heard?.is_none_or(|heard| heard.iter().any(other)) {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// Other people's chains that filter what comes in or goes through.
 fn chains(nft: &mut Nft) -> Result<Vec<Chain>> {
     let buf = crate::nft::request_in(libc::NFPROTO_UNSPEC as u8, GETCHAIN, NLM_F_DUMP);
@@ -195,7 +239,7 @@ fn seen(rule: &[u8]) -> Option<Seen> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::fixture::{Node, Ns, at, root};
+    use crate::fixture::{Node, Ns, PATIENCE, at, root};
     use crate::{NodeNet, nft};
 
     fn table(ns: &Ns, family: i32, policy: u32, closing: bool) -> Vec<Place> {
@@ -252,6 +296,48 @@ mod tests {
                 assert_eq!(comments(&ns, &places), before);
             }
         }
+    }
+
+    /// Tries until it works; fails when patience ends.
+    fn eventually(what: &str, mut attempt: impl FnMut() -> bool) {
+        let started = std::time::Instant::now();
+        while !attempt() {
+            assert!(started.elapsed() < PATIENCE, "still not: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_others_do_to_packet_rules_is_mended() {
+        if !root() {
+            return;
+        }
+        let node = Node::alone();
+        let (a, b) = (node.pod("a", &[]), node.pod("b", &[]));
+        let (events, receiver) = tokio::sync::mpsc::channel(1);
+        let (net, path) = (node.net.clone(), node.ns.path());
+        let task = std::thread::spawn(move || {
+            crate::hostlab::enter(&path).unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(crate::run(net, receiver, Vec::new())).unwrap();
+        });
+        events.blocking_send(crate::NetEvent::Synced).unwrap();
+        let mut other = node.ns.run(|| Nft::open().unwrap());
+        let mut there = || {
+            let tables = other.tables().unwrap();
+            tables.iter().any(|(table, comment)| table == "kybern-t1" && comment.contains("10.96"))
+        };
+        eventually("the rules are there", &mut there);
+        let mut transaction = Transaction::new("kybern-t1");
+        transaction.delete_table();
+        node.ns.run(|| Nft::open().unwrap()).commit(transaction).unwrap();
+        eventually("the rules are there again", &mut there);
+        let places = table(&node.ns, libc::NFPROTO_IPV4, DROP, false);
+        eventually("the firewall is open", || comments(&node.ns, &places).len() == 3);
+        assert!(a.ns.ask(at(&b.ip.to_string(), 80)).is_ok());
+        drop(events);
+        task.join().unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::config::{Error, Result};
-use crate::firewall::{self, Passes};
+use crate::firewall::{self, Passes, Watch};
 use crate::names;
 use crate::netlink::io_error;
 use crate::nft::{Nft, Transaction};
@@ -40,14 +40,35 @@ pub fn ensure_host(cluster_id: &str, subnet: Ipv4Net, pods: Ipv4Net) -> Result<I
     names::check_id(cluster_id)?;
     let host_ip = Ipv4Addr::from(u32::from(subnet.network()) + 1);
     ensure_bridge(&mut Rtnl::open()?, cluster_id, host_ip, subnet)?;
-    let passes = Passes {
+    firewall::open(&mut Nft::open()?, &passes(cluster_id, subnet, pods, host_ip))?;
+    Ok(host_ip)
+}
+
+/// Keeps other programs' firewalls open for what [`ensure_host`] has made, whatever they do.
+pub async fn keep_host(cluster_id: String, subnet: Ipv4Net, pods: Ipv4Net) -> Result<()> {
+    let host_ip = Ipv4Addr::from(u32::from(subnet.network()) + 1);
+    let passes = std::sync::Arc::new(passes(&cluster_id, subnet, pods, host_ip));
+    let mut watch = Watch::open()?;
+    let mut nft = Nft::open()?;
+    let port = nft.port()?;
+    loop {
+        watch.changed(port).await?;
+        let passes = passes.clone();
+        let open = tokio::task::spawn_blocking(move || (firewall::open(&mut nft, &passes), nft));
+        let panicked = |_| Error::Invalid("opening the firewall panicked".to_owned());
+        let (done, same) = open.await.map_err(panicked)?;
+        nft = same;
+        let _ = done.inspect_err(|error| tracing::warn!(%error, "firewalls are not open"));
+    }
+}
+
+fn passes(cluster_id: &str, subnet: Ipv4Net, pods: Ipv4Net, host_ip: Ipv4Addr) -> Passes {
+    Passes {
         mark: names::lab_table(cluster_id),
         // What goes from node to node over the bridge may have to pass, too.
         networks: vec![subnet, pods],
         own: vec![host_ip],
-    };
-    firewall::open(&mut Nft::open()?, &passes)?;
-    Ok(host_ip)
+    }
 }
 
 /// Makes (or finds) node `index` (0, 1, ...) of the cluster: the host gets the first address of

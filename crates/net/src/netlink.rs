@@ -3,7 +3,7 @@
 //! Requests are built in a [`Buf`]; the kernel answers while it handles the request, so after a
 //! send everything there is to read is already queued.
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 
@@ -115,6 +115,8 @@ impl Buf {
 pub(crate) struct Message {
     pub kind: u16,
     pub sequence: u32,
+    /// Who it is for, or who caused it.
+    pub port: u32,
     pub body: Vec<u8>,
 }
 
@@ -169,6 +171,38 @@ impl Socket {
         };
         let raw = open().map_err(io_error("cannot open a netlink socket"))?;
         Ok(Socket { raw })
+    }
+
+    /// A socket that hears what a group is told; nothing is sent over it.
+    pub(crate) fn listen(protocol: isize, group: u32) -> Result<Socket> {
+        let this = Socket::open(protocol)?;
+        let join = this.raw.add_membership(group).and_then(|()| this.raw.set_non_blocking(true));
+        join.map_err(io_error("cannot listen to the kernel over netlink"))?;
+        Ok(this)
+    }
+
+    /// Who the kernel says has caused what others hear of this socket's requests.
+    pub(crate) fn port(&self) -> Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        let known = self.raw.get_address(&mut address);
+        known.map_err(io_error("cannot read a netlink socket's address"))?;
+        Ok(address.port_number())
+    }
+
+    /// What has been heard since the last call; `None` if some of it was lost.
+    pub(crate) fn heard(&mut self) -> Result<Option<Vec<Message>>> {
+        let mut all = Vec::new();
+        let mut lost = false;
+        loop {
+            match self.receive(libc::MSG_DONTWAIT) {
+                Ok(messages) if messages.is_empty() => return Ok((!lost).then_some(all)),
+                Ok(mut messages) => all.append(&mut messages),
+                Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => {
+                    lost = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Sends one request and waits for its acknowledgement.
@@ -250,10 +284,16 @@ impl Socket {
             if kind == NLMSG_ERROR {
                 body.extend_from_slice(&flags.to_ne_bytes());
             }
-            messages.push(Message { kind, sequence: word(8), body });
+            messages.push(Message { kind, sequence: word(8), port: word(12), body });
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(messages)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.raw.as_fd()
     }
 }
 

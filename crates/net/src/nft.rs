@@ -358,6 +358,11 @@ impl Nft {
         Ok(())
     }
 
+    /// By which listeners know its changes.
+    pub(crate) fn port(&self) -> Result<u32> {
+        self.socket.port()
+    }
+
     pub(crate) fn query(&mut self, what: &str, buf: Buf) -> Result<Vec<Message>> {
         self.socket.query(what, buf)
     }

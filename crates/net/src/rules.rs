@@ -56,8 +56,25 @@ impl Rules {
     /// Puts the rules of a cluster without Services in place, unless an earlier run left its
     /// rules: those go on serving until everything is known again.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let there = self.nft.tables()?.iter().any(|(name, _)| *name == self.table);
-        if there { Ok(()) } else { self.install() }
+        if self.is_there()? { Ok(()) } else { self.install() }
+    }
+
+    fn is_there(&mut self) -> Result<bool> {
+        Ok(self.nft.tables()?.iter().any(|(name, _)| *name == self.table))
+    }
+
+    /// To be told by [`firewall::Watch`] of what others do.
+    pub(crate) fn port(&self) -> Result<u32> {
+        self.nft.port()
+    }
+
+    /// Somebody else has changed packet rules: puts back what the cluster needs.
+    pub(crate) fn mend(&mut self) -> Result<()> {
+        self.pass_firewalls()?;
+        if self.installed && !self.is_there()? {
+            self.install()?;
+        }
+        Ok(())
     }
 
     /// Sees to it that other people's rules let the cluster's packets through.

@@ -164,30 +164,3 @@ fn clients_with_affinity_stay_where_they_are_across_a_restart() {
         }
     }
 }
-
-#[test]
-fn rules_that_somebody_removed_come_back_with_the_next_change() {
-    if !root() {
-        return;
-    }
-    let node = TestNode::alone();
-    let (a, b, client) = (node.pod("a", &[]), node.pod("b", &[]), node.pod("client", &[]));
-    let (events, task) = drive(&node, node.net.clone());
-    events.blocking_send(NetEvent::Synced).unwrap();
-    events.blocking_send(NetEvent::Service(Arc::new(service(json!({}))))).unwrap();
-    events.blocking_send(NetEvent::Slice(Arc::new(slice(&[(&a, "node-1")])))).unwrap();
-    eventually("the ClusterIP answers", || client.ns.ask(at(VIP, 8080)).ok());
-    // Takes the tables, the pods' links stay.
-    let flushed =
-        node.ns.run(|| std::process::Command::new("nft").args(["flush", "ruleset"]).status());
-    if !flushed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: needs the nft program");
-        return;
-    }
-    assert!(client.ns.ask(at(VIP, 8080)).is_err());
-    events.blocking_send(NetEvent::Slice(Arc::new(slice(&[(&b, "node-1")])))).unwrap();
-    let answer = eventually("the ClusterIP answers again", || client.ns.ask(at(VIP, 8080)).ok());
-    assert!(answer.starts_with('b'));
-    drop(events);
-    task.join().unwrap();
-}
