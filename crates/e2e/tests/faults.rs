@@ -1,5 +1,5 @@
 //! What goes wrong on a machine, and what a user is told of it.
-use e2e::{Cluster, Traces, text, until};
+use e2e::{Cluster, text, until};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -28,11 +28,10 @@ fn a_folder_of_a_newer_version_is_left_alone() {
     let file = cluster.data_dir().join("cluster.json");
     let written = r#"{"format": 9999, "what": "nobody knows"}"#;
     std::fs::write(&file, written).unwrap();
-    let before = Traces::count(&cluster.binary);
     let error = cluster.kybern_fails(&["up", "--quiet"]);
     assert!(error.contains("newer kybern") && error.lines().count() == 1, "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
-    assert_eq!(Traces::count(&cluster.binary), before);
+    cluster.traces().assert_none();
     std::fs::remove_file(file).unwrap();
 }
 
@@ -41,10 +40,9 @@ fn a_folder_of_a_newer_version_is_left_alone() {
 fn a_start_that_fails_half_way_leaves_nothing() {
     let Some(cluster) = Cluster::new() else { return };
     let taken = std::net::TcpListener::bind("0.0.0.0:10250").unwrap();
-    let before = Traces::count(&cluster.binary);
     let error = cluster.kybern_fails(&["up", "--quiet"]);
     assert!(error.contains("10250") && error.lines().count() == 1, "{error}");
-    assert_eq!(Traces::count(&cluster.binary), before);
+    cluster.traces().assert_none();
     assert!(!cluster.home().join(".kube/config").exists());
     drop(taken);
     cluster.kybern(&["up"]);

@@ -1,5 +1,5 @@
 //! Starting, stopping, killing and starting again; and what is left behind.
-use e2e::{Cluster, Traces, until};
+use e2e::{Cluster, until};
 use serde_json::Value;
 use std::io::{Read, Write};
 
@@ -30,7 +30,6 @@ fn kill(pid: i32) {
 #[test]
 fn down_leaves_nothing_behind() {
     let Some(cluster) = Cluster::new() else { return };
-    let before = Traces::count(&cluster.binary);
     cluster.kybern(&["up"]);
     cluster.kubectl(&[
         "create",
@@ -43,14 +42,14 @@ fn down_leaves_nothing_behind() {
         "serve",
     ]);
     cluster.rollout("deployment/d");
-    assert_ne!(Traces::count(&cluster.binary), before);
+    cluster.traces().assert_running();
     cluster.kybern(&["down"]);
-    assert_eq!(Traces::count(&cluster.binary), before);
+    cluster.traces().assert_none();
     assert!(!cluster.home().join(".kube/config").exists());
     cluster.kybern(&["up"]);
     cluster.rollout("deployment/d");
     cluster.kybern(&["down", "--wipe"]);
-    assert_eq!(Traces::count(&cluster.binary), before);
+    cluster.traces().assert_none();
     assert!(!cluster.data_dir().exists());
 }
 
@@ -94,7 +93,6 @@ fn containers_and_connections_outlive_a_killed_kybern() {
 #[test]
 fn a_killed_process_is_started_again_by_itself() {
     let Some(cluster) = Cluster::new() else { return };
-    let before = Traces::count(&cluster.binary);
     cluster.kybern(&["up"]);
     cluster.kubectl(&["run", "web", "--image=kybern.local/toolbox", "--", "toolbox", "serve"]);
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
@@ -116,7 +114,7 @@ fn a_killed_process_is_started_again_by_itself() {
     let error = cluster.kybern_fails(&["up", "--quiet"]);
     assert!(error.contains("is running") && error.lines().count() == 1, "{error}");
     cluster.kybern(&["down"]);
-    assert_eq!(Traces::count(&cluster.binary), before);
+    cluster.traces().assert_none();
 }
 
 #[test]
