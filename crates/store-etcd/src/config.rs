@@ -1,4 +1,4 @@
-//! Where etcd is and how to speak to it: `etcd://host:port,host:port/prefix`.
+//! Where etcd is and how to speak to it: `etcd://host:port,host:port/prefix`, or `etcds://` for TLS.
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -17,11 +17,20 @@ pub struct Tls {
     pub key: Option<String>,
 }
 
+/// A user of etcd's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub user: String,
+    pub password: String,
+}
+
 #[derive(Clone)]
 pub struct Config {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) prefix: String,
+    /// Who reads and writes; none where etcd asks nobody, or goes by the client's certificate.
+    pub login: Option<Login>,
     /// How much of the past is kept for watchers.
     pub window: Limits,
 }
@@ -34,10 +43,14 @@ pub(crate) struct Endpoint {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    #[error("the datastore {0:?} is not of the form etcd://host:port,host:port/prefix")]
+    #[error(
+        "the datastore {0:?} is not of the form etcd://host:port,host:port/prefix (etcds:// for TLS)"
+    )]
     Form(String),
-    #[error("the datastore {0:?} mixes http and https endpoints")]
+    #[error("the datastore {0:?} mixes endpoints with TLS and without")]
     Mixed(String),
+    #[error("the datastore's URL must hold no user and no password, which anybody here could read")]
+    Secret,
     #[error("the TLS {what} of the datastore cannot be used: {reason}")]
     Tls { what: &'static str, reason: String },
     #[error("a TLS certificate of the datastore needs its key, and a key its certificate")]
@@ -50,12 +63,19 @@ impl fmt::Debug for Tls {
     }
 }
 
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("endpoints", &self.endpoints)
             .field("tls", &self.tls.is_some())
             .field("prefix", &self.prefix)
+            .field("login", &self.login)
             .finish_non_exhaustive()
     }
 }
@@ -70,15 +90,19 @@ impl fmt::Display for Endpoint {
 }
 
 impl Config {
-    /// Endpoints are `etcd://` (TLS if there is anything in `tls`), `http://` or `https://`; the
-    /// scheme may be repeated. What follows the last host is the prefix of all keys.
+    /// Endpoints are `etcd://` (TLS if there is anything in `tls`) or `http://`, with TLS
+    /// `etcds://` or `https://`; the scheme may be repeated. What follows the last host is the
+    /// prefix of all keys.
     pub fn parse(url: &str, tls: &Tls) -> Result<Config, ConfigError> {
+        if url.contains('@') {
+            return Err(ConfigError::Secret);
+        }
         let form = || ConfigError::Form(url.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(form)?;
         let secure = match scheme {
             "etcd" => tls.ca.is_some() || tls.certificate.is_some() || tls.key.is_some(),
             "http" => false,
-            "https" => true,
+            "https" | "etcds" => true,
             _ => return Err(form()),
         };
         let mut endpoints = Vec::new();
@@ -104,7 +128,7 @@ impl Config {
             endpoints.push(endpoint(address).ok_or_else(form)?);
         }
         let tls = if secure { Some(Arc::new(client(tls)?)) } else { None };
-        Ok(Config { endpoints, tls, prefix, window: Limits::default() })
+        Ok(Config { endpoints, tls, prefix, login: None, window: Limits::default() })
     }
 }
 
@@ -139,6 +163,10 @@ fn client(tls: &Tls) -> Result<ClientConfig, ConfigError> {
         let certificate = certificate.map_err(|error| bad("CA")(&error))?;
         roots.add(certificate).map_err(|error| bad("CA")(&error))?;
     }
+    let none = "it holds no certificate";
+    if roots.is_empty() {
+        return Err(bad("CA")(&none));
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -150,6 +178,9 @@ fn client(tls: &Tls) -> Result<ClientConfig, ConfigError> {
             let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| bad("certificate")(&error))?;
+            if chain.is_empty() {
+                return Err(bad("certificate")(&none));
+            }
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
                 .map_err(|error| bad("key")(&error))?;
             builder.with_client_auth_cert(chain, key).map_err(|error| bad("certificate")(&error))?
@@ -176,6 +207,7 @@ mod tests {
             ("etcd://a,b:1,[::1]:2/some/where", &["a:2379", "b:1", "[::1]:2"], "/some/where"),
             ("http://a:1,http://b:2", &["a:1", "b:2"], "/kybern"),
             ("http://a/", &["a:2379"], "/kybern"),
+            ("http://a/p/", &["a:2379"], "/p"),
         ] {
             let endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
             assert_eq!(parsed(url), Ok((endpoints, prefix.to_owned())), "{url}");
@@ -199,7 +231,25 @@ mod tests {
         let mixed = "http://a,https://b";
         assert_eq!(parsed(mixed), Err(ConfigError::Mixed(mixed.to_owned())));
         assert!(matches!(parsed("https://a"), Err(ConfigError::Tls { what: "CA", .. })));
-        let half = Tls { ca: Some(String::new()), key: Some("x".to_owned()), ..Tls::default() };
+        assert!(matches!(parsed("etcds://a"), Err(ConfigError::Tls { what: "CA", .. })));
+        let error = parsed("etcd://root:geheim@a:1").unwrap_err();
+        assert!(!error.to_string().contains("geheim"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_told() {
+        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+        let ca = Some(ca.cert.pem());
+        let parse = |tls: &Tls| Config::parse("etcds://a", tls).map(drop);
+        let empty = Tls { ca: Some("nothing\n".to_owned()), ..Tls::default() };
+        assert!(matches!(parse(&empty), Err(ConfigError::Tls { what: "CA", .. })));
+        assert_eq!(parse(&Tls { ca: ca.clone(), ..Tls::default() }), Ok(()));
+        let (certificate, key) = (Some(String::new()), Some(String::new()));
+        let no_chain = Tls { ca: ca.clone(), certificate, key };
+        assert!(matches!(parse(&no_chain), Err(ConfigError::Tls { what: "certificate", .. })));
+        let no_key = Tls { certificate: ca.clone(), key: Some(String::new()), ca: ca.clone() };
+        assert!(matches!(parse(&no_key), Err(ConfigError::Tls { what: "key", .. })));
+        let half = Tls { ca, key: Some("x".to_owned()), ..Tls::default() };
         assert_eq!(Config::parse("etcd://a", &half).err(), Some(ConfigError::Half));
     }
 }

@@ -5,8 +5,9 @@
 //! changes (etcd issue 15220); from those a marker is written instead, whose own event is in order.
 use crate::{
     KEYS, MARKER, Shared,
-    grpc::{Answers, CallError},
-    messages::{self, Event, Watched},
+    grpc::{Answers, CallError, Channel},
+    latest,
+    messages::{self, Event, Status, Watched},
     wire::Malformed,
 };
 use bytes::Bytes;
@@ -73,8 +74,9 @@ impl Follower {
 
     async fn begin(&self) -> Result<Watch, Lost> {
         let shared = &self.shared;
-        let status = shared.channel.call(messages::STATUS, Bytes::new()).await?;
-        let version = messages::status_version(status)?;
+        // Also logs in again, which a watch cannot.
+        latest(&shared.channel, &shared.prefix).await?;
+        let version = status(&shared.channel).await?;
         let (requests, outgoing) = mpsc::channel(4);
         let first = format!("{}{MARKER}", shared.prefix);
         let from = shared.window.latest().0 + 1;
@@ -205,6 +207,22 @@ impl Follower {
 
 /// Old values go with the revisions that held them, when etcd is compacted.
 struct Incomplete;
+
+/// The version of the server that answers; what is wrong with it is told in the log.
+pub(crate) async fn status(channel: &Channel) -> Result<String, CallError> {
+    let status = Status::read(channel.read(messages::STATUS, Bytes::new()).await?)?;
+    for error in &status.errors {
+        tracing::warn!("etcd says of itself: {}{}", error.trim(), hint(error));
+    }
+    Ok(status.version)
+}
+
+fn hint(error: &str) -> &'static str {
+    match error.contains("NOSPACE") {
+        true => ": it refuses writes until it is compacted, defragmented, and the alarm disarmed",
+        false => "",
+    }
+}
 
 /// Whether this version's answers to the question for progress keep the order of events.
 fn progress_in_order(version: &str) -> bool {

@@ -1,19 +1,16 @@
-//! gRPC as a client, as far as etcd needs it: one multiplexed connection to one of the endpoints,
-//! calls with one answer, and one kind of stream. A lost connection is made anew by the next call.
+//! gRPC as a client, as far as etcd needs it: calls with one answer, and one kind of stream, over
+//! the one connection that [`crate::connect`] keeps.
 use crate::{
-    config::{Config, Endpoint},
+    config::Config,
+    connect::{Connection, reason},
+    messages,
     wire::Malformed,
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{self, SendRequest},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::ServerName;
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -21,19 +18,23 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpStream,
     sync::{Mutex, mpsc},
-    time::timeout,
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// An election takes about a second.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// etcd itself takes 1.5 MiB a write; what it sends is bounded by how much is asked for at once.
 const MESSAGE_LIMIT: usize = 256 << 20;
-/// Unread bytes on the way, for each stream.
-const STREAM_WINDOW: u32 = 4 << 20;
+
+/// Codes of gRPC.
+const INVALID_ARGUMENT: u32 = 3;
+const PERMISSION_DENIED: u32 = 7;
+const UNIMPLEMENTED: u32 = 12;
+const UNAVAILABLE: u32 = 14;
+const UNAUTHENTICATED: u32 = 16;
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,40 +44,124 @@ pub(crate) enum CallError {
     /// It may have been done all the same.
     #[error("the connection to etcd failed: {0}")]
     Broken(String),
-    #[error("etcd: {message} (code {code})")]
+    #[error("what answers is not etcd: {0}")]
+    Stranger(String),
+    #[error("{}", told(*code, message))]
     Status { code: u32, message: String },
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
 
+/// What etcd refuses, in words that say what to do.
+fn told(code: u32, message: &str) -> String {
+    let hint = match code {
+        INVALID_ARGUMENT if message.contains("user name is empty") => {
+            "it wants a user and a password, or a client certificate that names a user"
+        }
+        INVALID_ARGUMENT if message.contains("authentication failed") => {
+            "the user or the password is wrong"
+        }
+        PERMISSION_DENIED => "grant the user `readwrite` on all keys that begin with the prefix",
+        UNIMPLEMENTED => "etcd 3.3 or later is needed",
+        _ => return format!("etcd: {message} (code {code})"),
+    };
+    format!("etcd: {message}: {hint}")
+}
+
+impl CallError {
+    /// Another endpoint may do better.
+    fn is_of_endpoint(&self) -> bool {
+        match self {
+            CallError::Broken(_) => true,
+            CallError::Status { code, .. } => *code == UNAVAILABLE,
+            _ => false,
+        }
+    }
+
+    /// Tokens run out, and end with changes of users; etcd looks at them before it does anything.
+    fn is_of_token(&self) -> bool {
+        match self {
+            CallError::Status { code: UNAUTHENTICATED, .. } => true,
+            CallError::Status { code: INVALID_ARGUMENT, message } => {
+                message.contains("auth store is old") || message.contains("user name is empty")
+            }
+            _ => false,
+        }
+    }
+}
+
 pub(crate) struct Channel {
     config: Config,
-    connection: Mutex<Connection>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Connection {
-    sender: Option<SendRequest<Outgoing>>,
-    /// The endpoint to try first.
+struct State {
+    connection: Connection,
+    token: Token,
+}
+
+/// A connection, and who we are on it.
+#[derive(Clone)]
+struct Ready {
+    sender: SendRequest<Outgoing>,
     endpoint: usize,
+    token: Option<HeaderValue>,
+}
+
+/// What tells etcd whose calls these are.
+#[derive(Default)]
+enum Token {
+    #[default]
+    Unknown,
+    /// It asks nobody.
+    Unneeded,
+    Known(HeaderValue),
 }
 
 impl Channel {
     pub(crate) fn new(config: Config) -> Channel {
-        Channel { config, connection: Mutex::default() }
+        Channel { config, state: Mutex::default() }
     }
 
-    /// A call with one answer.
+    /// A call with one answer, which is done at most once.
     pub(crate) async fn call(&self, path: &str, message: Bytes) -> Result<Bytes, CallError> {
-        let call = async {
-            let response = self.send(path, Outgoing::Once(Some(framed(&message)))).await?;
-            let mut answers = Answers::new(response);
-            let answer = answers.next().await?.ok_or_else(|| broken("it ended early"))?;
-            // The status comes after the answer.
-            answers.next().await?;
-            Ok(answer)
-        };
-        timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(broken("no answer in time")))
+        match self.attempt(path, message.clone()).await {
+            Err(error) if error.is_of_token() && self.config.login.is_some() => {
+                self.state.lock().await.token = Token::Unknown;
+                self.attempt(path, message).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// A call that changes nothing: asked again, of the next endpoint, while members come and go.
+    pub(crate) async fn read(&self, path: &str, message: Bytes) -> Result<Bytes, CallError> {
+        let deadline = Instant::now() + READ_PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.call(path, message.clone()).await {
+                Err(error) if error.is_of_endpoint() && Instant::now() + pause < deadline => {
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// What is behind a call that has just failed.
+    pub(crate) async fn explained(&self, error: CallError) -> CallError {
+        let CallError::Broken(_) = error else { return error };
+        let ended = self.state.lock().await.connection.ended(&self.config).await;
+        ended.map_or(error, CallError::Unreachable)
+    }
+
+    async fn attempt(&self, path: &str, message: Bytes) -> Result<Bytes, CallError> {
+        let ready = self.ready().await?;
+        let endpoint = ready.endpoint;
+        let call = async { single(self.send(ready, path, Outgoing::once(&message)).await?).await };
+        self.judged(endpoint, timeout(CALL_TIMEOUT, call).await).await
     }
 
     /// A call that sends what comes through the channel.
@@ -85,104 +170,106 @@ impl Channel {
         path: &str,
         messages: mpsc::Receiver<Bytes>,
     ) -> Result<Answers, CallError> {
-        let send = self.send(path, Outgoing::Stream(messages));
-        let response = timeout(CALL_TIMEOUT, send).await;
-        response.unwrap_or_else(|_| Err(broken("no answer in time"))).map(Answers::new)
+        let ready = self.ready().await?;
+        let endpoint = ready.endpoint;
+        let call = self.send(ready, path, Outgoing::Stream(messages));
+        self.judged(endpoint, timeout(CALL_TIMEOUT, call).await).await.map(Answers::new)
+    }
+
+    /// Leaves an endpoint that does not do what it should.
+    async fn judged<T>(
+        &self,
+        endpoint: usize,
+        outcome: Result<Result<T, CallError>, Elapsed>,
+    ) -> Result<T, CallError> {
+        let outcome = outcome.unwrap_or_else(|_| Err(broken("no answer in time")));
+        if outcome.as_ref().is_err_and(CallError::is_of_endpoint) {
+            tracing::debug!(endpoint, "etcd: trying another endpoint");
+            self.state.lock().await.connection.leave(endpoint, &self.config);
+        }
+        outcome
+    }
+
+    async fn ready(&self) -> Result<Ready, CallError> {
+        let ready = timeout(CALL_TIMEOUT, self.connected()).await;
+        ready.unwrap_or_else(|_| Err(CallError::Unreachable("no endpoint answers".to_owned())))
+    }
+
+    async fn connected(&self) -> Result<Ready, CallError> {
+        let mut state = self.state.lock().await;
+        let (sender, endpoint) = state.connection.sender(&self.config).await?;
+        let ready = Ready { sender, endpoint, token: None };
+        let Some(login) = &self.config.login else { return Ok(ready) };
+        if matches!(state.token, Token::Unknown) {
+            let message = messages::authenticate(&login.user, &login.password);
+            let (once, anonymous) = (Outgoing::once(&message), ready.clone());
+            let answer =
+                async { single(self.send(anonymous, messages::AUTHENTICATE, once).await?).await };
+            state.token = match answer.await {
+                Ok(answer) => {
+                    let mut token = HeaderValue::try_from(messages::token(answer)?)
+                        .map_err(|_| CallError::Malformed(Malformed))?;
+                    token.set_sensitive(true);
+                    Token::Known(token)
+                }
+                Err(CallError::Status { message, .. }) if message.contains("not enabled") => {
+                    tracing::warn!("etcd asks nobody for a password: the one given is not used");
+                    Token::Unneeded
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        let token = match &state.token {
+            Token::Known(token) => Some(token.clone()),
+            Token::Unknown | Token::Unneeded => None,
+        };
+        Ok(Ready { token, ..ready })
     }
 
     async fn send(
         &self,
+        mut ready: Ready,
         path: &str,
         body: Outgoing,
     ) -> Result<http::Response<Incoming>, CallError> {
-        let mut sender = self.sender().await?;
         let scheme = if self.config.tls.is_some() { "https" } else { "http" };
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority("etcd")
-            .path_and_query(path)
-            .build()
-            .map_err(broken)?;
-        let request = Request::post(uri)
+        let uri = Uri::builder().scheme(scheme).authority("etcd").path_and_query(path).build();
+        let mut request = Request::post(uri.map_err(broken)?)
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
-            .body(body)
-            .map_err(broken)?;
-        let response = sender.send_request(request).await.map_err(broken)?;
+            // A member that has lost the others says so, and ends its watches.
+            .header("hasleader", "true");
+        if let Some(token) = ready.token {
+            request = request.header("token", token);
+        }
+        let request = request.body(body).map_err(broken)?;
+        let response = ready.sender.send_request(request).await.map_err(|e| failed(&e))?;
         if response.status() != StatusCode::OK {
-            return Err(broken(format!("HTTP status {}", response.status())));
+            return Err(CallError::Stranger(format!("HTTP status {}", response.status())));
         }
         check_status(response.headers())?;
         Ok(response)
     }
-
-    async fn sender(&self) -> Result<SendRequest<Outgoing>, CallError> {
-        let mut connection = self.connection.lock().await;
-        if let Some(sender) = &mut connection.sender
-            && sender.ready().await.is_ok()
-        {
-            return Ok(sender.clone());
-        }
-        connection.sender = None;
-        let mut failures = Vec::new();
-        for _ in 0..self.config.endpoints.len() {
-            let endpoint = &self.config.endpoints[connection.endpoint];
-            match timeout(CONNECT_TIMEOUT, connect(&self.config, endpoint)).await {
-                Ok(Ok(sender)) => {
-                    connection.sender = Some(sender.clone());
-                    return Ok(sender);
-                }
-                Ok(Err(error)) => failures.push(format!("{endpoint}: {error}")),
-                Err(_) => failures.push(format!("{endpoint}: no answer in time")),
-            }
-            connection.endpoint = (connection.endpoint + 1) % self.config.endpoints.len();
-        }
-        Err(CallError::Unreachable(failures.join("; ")))
-    }
 }
 
-async fn connect(
-    config: &Config,
-    endpoint: &Endpoint,
-) -> Result<SendRequest<Outgoing>, Box<dyn std::error::Error + Send + Sync>> {
-    let tcp = TcpStream::connect((&*endpoint.host, endpoint.port)).await?;
-    tcp.set_nodelay(true)?;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(STREAM_WINDOW * 2);
-    match &config.tls {
-        Some(tls) => {
-            let name = ServerName::try_from(endpoint.host.clone())?;
-            let stream = TlsConnector::from(tls.clone()).connect(name, tcp).await?;
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-            drive(connection);
-            Ok(sender)
-        }
-        None => {
-            let (sender, connection) = builder.handshake(TokioIo::new(tcp)).await?;
-            drive(connection);
-            Ok(sender)
-        }
-    }
-}
-
-/// Runs until the connection is lost or nobody holds its other end.
-fn drive(connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) {
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "the connection to etcd ended");
-        }
-    });
+/// The answer, once the status that comes after it is known.
+async fn single(response: http::Response<Incoming>) -> Result<Bytes, CallError> {
+    let mut answers = Answers::new(response);
+    let answer = answers.next().await?.ok_or_else(|| broken("it ended early"))?;
+    answers.next().await?;
+    Ok(answer)
 }
 
 /// What a call sends.
 pub(crate) enum Outgoing {
     Once(Option<Bytes>),
     Stream(mpsc::Receiver<Bytes>),
+}
+
+impl Outgoing {
+    fn once(message: &Bytes) -> Outgoing {
+        Outgoing::Once(Some(framed(message)))
+    }
 }
 
 impl Body for Outgoing {
@@ -227,7 +314,7 @@ impl Answers {
             match self.body.frame().await {
                 None if self.read.is_empty() => return Ok(None),
                 None => return Err(broken("it ended early")),
-                Some(frame) => match frame.map_err(broken)?.into_data() {
+                Some(frame) => match frame.map_err(|e| failed(&e))?.into_data() {
                     Ok(data) => self.read.extend_from_slice(&data),
                     Err(frame) => {
                         if let Some(trailers) = frame.trailers_ref() {
@@ -298,4 +385,8 @@ fn unescape(message: &str) -> String {
 
 fn broken(error: impl ToString) -> CallError {
     CallError::Broken(error.to_string())
+}
+
+fn failed(error: &hyper::Error) -> CallError {
+    CallError::Broken(reason(error))
 }

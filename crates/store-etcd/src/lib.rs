@@ -6,16 +6,18 @@
 //!   where it was; where etcd has compacted that, local watchers are cut off.
 //! - A write is one transaction: done if the key is as expected, else telling what is there. It is
 //!   never sent twice: a write whose answer is lost fails as `Unavailable`, done or not.
+//!   Reads are sent again, to another endpoint.
 //! - Reads are linearizable. Long ones are made of pages of one revision.
 //! - Keys in etcd are the prefix and the store's key, which begins with a slash; beside them there
 //!   is one marker key.
 mod config;
+mod connect;
 mod follow;
 mod grpc;
 mod messages;
 mod wire;
 
-pub use config::{Config, ConfigError, Tls};
+pub use config::{Config, ConfigError, Login, Tls};
 
 use bytes::Bytes;
 use follow::Follower;
@@ -56,12 +58,14 @@ impl fmt::Debug for Etcd {
 }
 
 impl Etcd {
-    /// Fails if none of the endpoints answers.
+    /// Fails if none of the endpoints answers, or not as it should.
     pub async fn connect(config: &Config) -> Result<Etcd, ConnectError> {
-        let failed = |error: CallError| ConnectError(error.to_string());
         let channel = Channel::new(config.clone());
         let prefix = config.prefix.clone();
-        let latest = latest(&channel, &prefix).await.map_err(failed)?;
+        let latest = match first_look(&channel, &prefix).await {
+            Ok(latest) => latest,
+            Err(error) => return Err(ConnectError(channel.explained(error).await.to_string())),
+        };
         let window = Arc::new(Window::new(config.window, latest));
         let wanted = watch::Sender::new(Revision(0));
         let shared = Arc::new(Shared { channel, window, prefix, wanted });
@@ -147,7 +151,7 @@ impl Shared {
                 count_only: empty,
                 ..messages::Range::default()
             };
-            let answer = self.channel.call(messages::RANGE, range.encode()).await;
+            let answer = self.channel.read(messages::RANGE, range.encode()).await;
             let answer = answer.and_then(|answer| Ok(Ranged::read(answer)?));
             let ranged = answer.map_err(|error| self.error(error, asked))?;
             if revision == 0 {
@@ -263,11 +267,22 @@ impl Shared {
     }
 }
 
+/// The revision to begin with, from an etcd that does what it should.
+async fn first_look(channel: &Channel, prefix: &str) -> Result<Revision, CallError> {
+    // Not tried again, so that what is wrong is told at once.
+    channel.call(messages::STATUS, Bytes::new()).await?;
+    let latest = latest(channel, prefix).await?;
+    follow::status(channel).await?;
+    Ok(latest)
+}
+
 /// A linearizable look at the revision, without any entry.
 async fn latest(channel: &Channel, prefix: &str) -> Result<Revision, CallError> {
+    // A key that whoever may use the prefix may read.
+    let marker = format!("{prefix}{MARKER}");
     let range =
-        messages::Range { key: prefix.as_bytes(), count_only: true, ..messages::Range::default() };
-    let answer = channel.call(messages::RANGE, range.encode()).await?;
+        messages::Range { key: marker.as_bytes(), count_only: true, ..messages::Range::default() };
+    let answer = channel.read(messages::RANGE, range.encode()).await?;
     Ok(Revision(Ranged::read(answer)?.revision))
 }
 

@@ -8,6 +8,7 @@ pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
 pub(crate) const COMPACT: &str = "/etcdserverpb.KV/Compact";
 pub(crate) const WATCH: &str = "/etcdserverpb.Watch/Watch";
 pub(crate) const STATUS: &str = "/etcdserverpb.Maintenance/Status";
+pub(crate) const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct KeyValue {
@@ -234,16 +235,43 @@ impl Event {
     }
 }
 
-/// The version of the server that answers.
-pub(crate) fn status_version(message: Bytes) -> Result<String, Malformed> {
-    let mut version = String::new();
+/// What the server that answers says of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    /// Alarms, and what else is wrong with it.
+    pub(crate) errors: Vec<String>,
+}
+
+impl Status {
+    pub(crate) fn read(message: Bytes) -> Result<Status, Malformed> {
+        let mut status = Status::default();
+        read(message, |field, value| {
+            match field {
+                2 => status.version = value.text()?,
+                8 => status.errors.push(value.text()?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(status)
+    }
+}
+
+pub(crate) fn authenticate(user: &str, password: &str) -> Bytes {
+    Writer::default().bytes(1, user.as_bytes()).bytes(2, password.as_bytes()).finish()
+}
+
+/// The token that calls carry from then on.
+pub(crate) fn token(message: Bytes) -> Result<String, Malformed> {
+    let mut token = String::new();
     read(message, |field, value| {
         if field == 2 {
-            version = value.text()?;
+            token = value.text()?;
         }
         Ok(())
     })?;
-    Ok(version)
+    Ok(token)
 }
 
 fn header_revision(header: Bytes) -> Result<u64, Malformed> {
