@@ -1,4 +1,5 @@
 //! `cluster.json`: what is decided when a cluster is first started, and kept for its life.
+use crate::datastore::Etcd;
 use crate::paths::DataDir;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub(crate) struct Cluster {
     /// Nodes on this machine, in order.
     pub(crate) nodes: Vec<String>,
     pub(crate) datastore: String,
+    #[serde(default, skip_serializing_if = "Etcd::is_default")]
+    pub(crate) etcd: Etcd,
 }
 
 impl Cluster {
@@ -105,10 +108,10 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn sample() -> Cluster {
+    pub(crate) fn sample() -> Cluster {
         Cluster {
             format: FORMAT,
             id: "a1b2c3".into(),
@@ -118,6 +121,7 @@ mod tests {
             node_cidr: "10.90.0.0/24".into(),
             nodes: vec!["kybern".into()],
             datastore: String::new(),
+            etcd: Etcd::default(),
         }
     }
 

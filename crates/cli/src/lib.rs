@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod compaction;
+mod datastore;
 mod down;
 mod image;
 mod join;

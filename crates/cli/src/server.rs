@@ -3,7 +3,7 @@ use crate::cluster::{self, Cluster};
 use crate::join::JoinToken;
 use crate::paths::DataDir;
 use crate::process::Report;
-use crate::{Folder, compaction, kubeconfig, logging, reach, supervise};
+use crate::{Folder, compaction, datastore, kubeconfig, logging, reach, supervise};
 use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,7 +15,6 @@ use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
 use tokio::net::TcpListener;
 
 #[derive(Debug, clap::Args)]
@@ -59,7 +58,7 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     net::hostlab::ensure_host(&cluster.id, subnet, pods).context("cannot make the node network")?;
     tokio::spawn(net::hostlab::keep_host(cluster.id.clone(), subnet, pods));
     let listeners = listen(&cluster).await?;
-    let store = open_store(&dir, &cluster.datastore).await?;
+    let store = datastore::open(&dir, &cluster).await?;
     // For as long as the server lives.
     tokio::spawn(compaction::run(Arc::clone(&store), compaction::INTERVAL));
 
@@ -138,22 +137,6 @@ async fn listen(cluster: &Cluster) -> Result<Vec<TcpListener>> {
         listeners.push(listener.with_context(|| format!("cannot listen on {address}"))?);
     }
     Ok(listeners)
-}
-
-async fn open_store(dir: &DataDir, datastore: &str) -> Result<Arc<dyn Store>> {
-    Ok(match datastore {
-        "memory" => Arc::new(store::mem::Mem::default()),
-        "" | "embedded" => {
-            let options = store_embedded::Options::default();
-            Arc::new(store_embedded::Embedded::open(&dir.store(), options)?)
-        }
-        etcd => {
-            let tls = store_etcd::Tls::default();
-            let config = store_etcd::Config::parse(etcd, &tls)
-                .with_context(|| format!("--datastore {etcd}"))?;
-            Arc::new(store_etcd::Etcd::connect(&config).await?)
-        }
-    })
 }
 
 fn serving(cluster: &Cluster, pki: &Pki, service_ip: IpAddr) -> Result<rustls::ServerConfig> {

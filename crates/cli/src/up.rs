@@ -6,7 +6,7 @@ use crate::cluster::{self, Cluster};
 use crate::output::{Format, Progress, show};
 use crate::paths::DataDir;
 use crate::process::{self, Component};
-use crate::{Folder, kubeconfig};
+use crate::{Folder, datastore, kubeconfig};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::json;
@@ -23,6 +23,8 @@ const NODES_MAX: u32 = 64;
   kybern up
   kybern up --nodes 3
   kybern up --data-dir /tmp/second --listen 127.0.0.1:7443
+  kybern up --datastore etcds://10.0.0.5:2379,10.0.0.6:2379/kybern --etcd-cafile ca.crt \\
+      --etcd-certfile client.crt --etcd-keyfile client.key
   kybern up --print-systemd-unit > /etc/systemd/system/kybern.service")]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -33,9 +35,6 @@ pub(crate) struct Up {
     /// How many nodes to run on this machine [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u32>,
-    /// Where objects are kept: `embedded`, `memory`, or `etcd://HOST:PORT[,HOST:PORT]`
-    #[arg(long, value_name = "URL")]
-    datastore: Option<String>,
     /// Stay in the foreground until told to stop; the pods go on when it ends
     #[arg(long)]
     foreground: bool,
@@ -50,6 +49,8 @@ pub(crate) struct Up {
     /// Print a unit file for systemd and end
     #[arg(long)]
     print_systemd_unit: bool,
+    #[command(flatten)]
+    datastore: datastore::Options,
 }
 
 /// What this command has started, for the clean-up when it fails.
@@ -95,6 +96,7 @@ impl Up {
 
     /// What was typed, what was decided before, and what this machine has free, in that order.
     fn decide(&self, dir: &DataDir, known: Option<Cluster>) -> Result<Cluster> {
+        let is_new = known.is_none();
         let mut cluster = match known {
             Some(cluster) => cluster,
             None => fresh(dir)?,
@@ -103,15 +105,7 @@ impl Up {
             ensure!(listen.is_ipv4(), "--listen {listen}: only IPv4 addresses are served so far");
             cluster.listen = listen.to_string();
         }
-        if let Some(datastore) = &self.datastore {
-            let kind =
-                |text: &str| matches!(text, "embedded" | "memory") || text.starts_with("etcd://");
-            ensure!(
-                kind(datastore),
-                "--datastore {datastore}: give `embedded`, `memory` or `etcd://HOST:PORT`"
-            );
-            cluster.datastore.clone_from(datastore);
-        }
+        self.datastore.apply(&mut cluster, is_new)?;
         if let Some(nodes) = self.nodes {
             let names = node_names(nodes);
             let kept = cluster.nodes.iter().all(|node| names.contains(node));
@@ -233,6 +227,7 @@ fn fresh(dir: &DataDir) -> Result<Cluster> {
         node_cidr: nodes.to_string(),
         nodes: Vec::new(),
         datastore: "embedded".to_owned(),
+        etcd: datastore::Etcd::default(),
     })
 }
 
