@@ -35,7 +35,7 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		return fuzzPairs(os.Stdout, n, seed)
+		return fuzzPairs(os.Stdout, n, seed, wildFuncs)
 	}
 	return fmt.Errorf("usage: apifacts facts DIR | corpus FILE | fuzzpairs N SEED")
 }

@@ -34,13 +34,15 @@ type pair struct {
 	Back       json.RawMessage `json:"back,omitempty"`
 }
 
-func fuzzPairs(out io.Writer, n int, seed int64) error {
+// fuzzPairs fills objects at random; extra says how, beyond what a small corpus needs.
+func fuzzPairs(out io.Writer, n int, seed int64, extra ...fuzzer.FuzzerFuncs) error {
 	scheme, err := fullScheme()
 	if err != nil {
 		return err
 	}
 	codecs := serializer.NewCodecFactory(scheme)
-	funcs := fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs, rawFuncs, schemaFuncs)
+	all := append([]fuzzer.FuzzerFuncs{metafuzzer.Funcs, rawFuncs, schemaFuncs}, extra...)
+	funcs := fuzzer.MergeFuzzerFuncs(all...)
 	filler := fuzzer.FuzzerFor(funcs, rand.NewSource(seed), codecs).NumElements(0, 2)
 	filler.NilChance(0.5).MaxDepth(24)
 	wire := protobuf.NewSerializer(scheme, scheme)

@@ -4,6 +4,7 @@
 mod bench;
 mod conformance;
 mod e2e;
+mod pairs;
 mod shell;
 mod test;
 mod tidy;
@@ -16,6 +17,7 @@ const USAGE: &str = "usage: cargo xtask TASK
 tasks:
   tidy              check style and layering (sizes, names, who may depend on whom)
   test              everything: tidy, unit and integration tests, end-to-end tests
+  pairs [SEED]      fresh objects of every kind, as upstream writes them (needs Go)
   e2e [FILTER]      the end-to-end tests only: real kubectl, real containers
   bench [--peer upstream] [--json FILE] [ROW...]
                     measure, beside upstream's own control plane if asked
@@ -30,6 +32,7 @@ fn main() -> Result<()> {
         Some("tidy") => tidy::run(),
         Some("test") => test::run(),
         Some("e2e") => e2e::run(rest),
+        Some("pairs") => pairs::run(rest),
         Some("bench") => bench::run(rest),
         Some("conformance") => conformance::run(rest),
         Some("codegen") => tools::codegen(),

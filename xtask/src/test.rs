@@ -1,5 +1,5 @@
 //! `cargo xtask test`: what must be green before anything lands.
-use crate::{e2e, shell, tidy, tools};
+use crate::{e2e, pairs, shell, tidy, tools};
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
@@ -7,5 +7,6 @@ pub(crate) fn run() -> Result<()> {
     tools::kubectl()?;
     tidy::run()?;
     shell::run(&mut shell::cargo(&["test", "--workspace", "--quiet"]))?;
+    pairs::run(&[])?;
     e2e::run(&[])
 }

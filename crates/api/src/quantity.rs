@@ -113,7 +113,11 @@ impl FromStr for Quantity {
             return Err(QuantityError::Format);
         }
         let (mul, div, format) = scale(suffix)?;
-        let nano = amount(whole, fraction, mul, div)?;
+        let mut nano = amount(whole, fraction, mul, div)?;
+        if format == Format::BinarySi {
+            // Upstream caps what has a binary suffix at 2^63-1 units.
+            nano = nano.min(i128::from(i64::MAX) * NANO);
+        }
         Ok(Self { nano: sign * nano, format })
     }
 }
@@ -131,8 +135,7 @@ fn amount(whole: &str, fraction: &str, mul: i128, div: i128) -> Result<i128, Qua
     let below = 10i128.pow(kept.len() as u32);
     let part = scaled(parse(kept)?).ok_or(range.clone())?;
     let total = whole.checked_add(ceil_div(part, below)).ok_or(range)?;
-    // Above 2^63-1 units upstream caps the value.
-    Ok(ceil_div(total, div).min(i128::from(i64::MAX) * NANO))
+    Ok(ceil_div(total, div))
 }
 
 fn scale(suffix: &str) -> Result<(i128, i128, Format), QuantityError> {
@@ -240,6 +243,8 @@ mod tests {
             ("128974848", "128974848"),
             ("123Mi", "123Mi"),
             ("0.0001Mi", "104857600u"),
+            ("100000000000000000000", "100E"),
+            ("9Ei", "9223372036854775807"),
         ] {
             assert_eq!(text.parse::<Quantity>().unwrap().to_string(), want, "{text}");
         }

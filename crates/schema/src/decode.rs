@@ -440,7 +440,9 @@ impl Seed<'_, '_> {
 /// Go writes a float that is whole without a point.
 pub(crate) fn float(value: f64) -> Value {
     let whole = value as i64;
-    if whole as f64 == value && value.abs() < 9e18 { whole.into() } else { value.into() }
+    let is_whole = whole as f64 == value && value.abs() < 9e18;
+    let is_negative_zero = value == 0.0 && value.is_sign_negative();
+    if is_whole && !is_negative_zero { whole.into() } else { value.into() }
 }
 
 /// A syntax error in the words of Go's decoder.

@@ -1,13 +1,11 @@
 //! Compiles the suite, its runner, kubectl and the programs of the suite's images, from the Go
 //! module proxy. Go's own cache makes a second build quick.
 use super::{Cache, module};
-use crate::shell;
+use crate::{shell, tools};
 use anyhow::Result;
 use std::process::Command;
 use std::time::Instant;
 
-/// The toolchain that upstream's release was made with; Go fetches it by itself.
-const TOOLCHAIN: &str = "go1.27.3";
 const VERSION: &str = "v1.37.2";
 
 /// What is compiled, by package, and the name that it gets.
@@ -20,15 +18,9 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("setuid", "./setuid"),
 ];
 
-/// `go` as every build calls it: one choice of CGO, since another compiles everything again.
 pub(crate) fn go(args: &[&str]) -> Command {
-    let mut command = Command::new("go");
-    command
-        .args(args)
-        .current_dir(module())
-        .env("GOTOOLCHAIN", TOOLCHAIN)
-        .env("GOFLAGS", "-mod=mod -buildvcs=false")
-        .env("CGO_ENABLED", "0");
+    let mut command = tools::go(&module(), args);
+    command.env("GOFLAGS", "-mod=mod -buildvcs=false");
     command
 }
 
