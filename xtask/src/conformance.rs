@@ -5,6 +5,7 @@
 //! and all that is made goes to the cache folder.
 mod build;
 mod cluster;
+mod fast;
 mod images;
 mod ledger;
 mod recipes;
@@ -14,6 +15,7 @@ mod run;
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 const USAGE: &str = "usage: cargo xtask conformance COMMAND
 
@@ -24,6 +26,9 @@ commands:
       [--against KUBECONFIG] [--ledger FILE] [--keep]
                     run the suite, against a clean two-node cluster or the one that is named;
                     --serial leaves out what can run beside others; --keep leaves the cluster up
+  fast [--within MINUTES]
+                    what CI runs: builds all that it needs, runs what passed before of the groups
+                    without long waits, and fails if a test does not pass any more
   groups            show the groups and how many tests each has
   diff OLD NEW      compare two ledgers; fails if a test passed before and fails now";
 
@@ -70,12 +75,18 @@ pub(crate) fn module() -> PathBuf {
     shell::root().join("conformance")
 }
 
+/// What CI runs of the suite, until then.
+pub(crate) fn fast(deadline: Instant) -> Result<()> {
+    fast::run(&Cache::open()?, deadline)
+}
+
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {
         Some("build") => build::run(&Cache::open()?),
         Some("images") => images::make(&Cache::open()?),
         Some("run") => run::run(&Cache::open()?, &run::Options::parse(rest)?),
+        Some("fast") => fast(fast::deadline(rest)?),
         Some("groups") => ledger::show_groups(&ledger::groups()?),
         Some("diff") => match rest {
             [old, new] => ledger::diff(Path::new(old), Path::new(new)),

@@ -1,11 +1,13 @@
 //! Compiles the suite, its runner, kubectl and the programs of the suite's images, from the Go
 //! module proxy. Go's own cache makes a second build quick.
 use super::{Cache, module};
-use crate::{shell, tools};
-use anyhow::Result;
+use crate::{job, tools};
+use anyhow::{Result, ensure};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// From nothing it takes about ten minutes on two processors.
+const BOUND: Duration = Duration::from_secs(3600);
 const VERSION: &str = "v1.37.2";
 
 /// What is compiled, by package, and the name that it gets.
@@ -25,19 +27,31 @@ pub(crate) fn go(args: &[&str]) -> Command {
 }
 
 pub(crate) fn run(cache: &Cache) -> Result<()> {
-    let suite = cache.program("e2e.test");
+    ensure!(within(cache, Instant::now() + BOUND)?, "not built within {} s", BOUND.as_secs());
+    Ok(())
+}
+
+/// False if the deadline came first; Go's cache keeps what was compiled until then.
+pub(crate) fn within(cache: &Cache, deadline: Instant) -> Result<bool> {
     let stamp = stamp();
-    let began = Instant::now();
-    let mut command = go(&["test", "-c", "-ldflags", &stamp, "-o"]);
-    shell::run(command.arg(&suite).arg("k8s.io/kubernetes/test/e2e"))?;
-    println!("e2e.test: {} s", began.elapsed().as_secs());
-    for (name, package) in PROGRAMS {
+    let suite = ("e2e.test", "k8s.io/kubernetes/test/e2e");
+    for (name, package) in std::iter::once(suite).chain(PROGRAMS) {
         let began = Instant::now();
-        let mut command = go(&["build", "-ldflags", &stamp, "-o"]);
-        shell::run(command.arg(cache.program(name)).arg(package))?;
+        let verb: &[&str] = if name == suite.0 { &["test", "-c"] } else { &["build"] };
+        let mut command = go(&[verb, &["-ldflags", &stamp, "-o"]].concat());
+        command.arg(cache.program(name)).arg(package);
+        println!("+ go {} {package}", verb.join(" "));
+        let ended = job::run(&mut command, deadline)?;
+        if ended.interrupted {
+            return Err(job::Interrupted.into());
+        }
+        if ended.late {
+            return Ok(false);
+        }
+        ensure!(ended.status.success(), "building {name} failed: {}", ended.status);
         println!("{name}: {} s", began.elapsed().as_secs());
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The version that the suite and kubectl say of themselves.

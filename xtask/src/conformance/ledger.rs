@@ -138,12 +138,18 @@ pub(crate) fn diff(old: &Path, new: &Path) -> Result<()> {
     for (name, was, is) in &changes {
         println!("{} -> {}: {name}", was.text(), is.text());
     }
-    let lost = changes.iter().filter(|(_, was, is)| (*was, *is) == (Verdict::Pass, Verdict::Fail));
-    let lost = lost.count();
+    let lost = lost(&before, &after).len();
     let count = |ledger: &Ledger| ledger.values().filter(|l| l.verdict == Verdict::Pass).count();
     println!("{} passed before, {} pass now", count(&before), count(&after));
     ensure!(lost == 0, "{lost} tests passed before and fail now");
     Ok(())
+}
+
+/// What passed before and fails now.
+pub(crate) fn lost<'a>(before: &'a Ledger, after: &'a Ledger) -> Vec<&'a str> {
+    let is_lost = |was: Verdict, is: Verdict| (was, is) == (Verdict::Pass, Verdict::Fail);
+    let changes = changes(before, after).into_iter();
+    changes.filter(|(_, was, is)| is_lost(*was, *is)).map(|(name, ..)| name).collect()
 }
 
 fn changes<'a>(before: &'a Ledger, after: &'a Ledger) -> Vec<(&'a str, Verdict, Verdict)> {

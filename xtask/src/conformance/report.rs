@@ -1,9 +1,10 @@
 //! Reads what the suite's runner reports, and shows it by group.
 use super::ledger::{Groups, Ledger, Line, Verdict};
-use anyhow::{Context, Result};
+use crate::job;
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Results of the tests that ran, from the runner's JSON report.
 pub(crate) fn read(path: &Path, commit: &str) -> Result<Results> {
@@ -21,6 +22,38 @@ pub(crate) struct Results {
     pub(crate) reasons: BTreeMap<String, String>,
     /// What failed that is no test: the preparation of the whole suite.
     pub(crate) faults: Vec<String>,
+    /// Where reports and logs lie.
+    pub(crate) folder: PathBuf,
+    /// Somebody ended the run.
+    pub(crate) interrupted: bool,
+    /// What was running when it was ended: no verdict.
+    pub(crate) cut: Vec<String>,
+}
+
+/// What the runner said of each test until it died, where there is no report.
+pub(crate) fn of_log(path: &Path, commit: &str) -> Result<Results> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut results = Results::default();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some((verdict, seconds)) = outcome(line) else { continue };
+        let Some(name) = lines.next() else { break };
+        let line = Line { verdict, seconds, commit: commit.to_owned() };
+        results.ran.insert(name.trim_start_matches("[It] ").to_owned(), line);
+    }
+    Ok(results)
+}
+
+/// `• [1.234 seconds]` and `• [FAILED] [1.234 seconds]`: the name is on the next line.
+fn outcome(line: &str) -> Option<(Verdict, f64)> {
+    let rest = line.strip_prefix("• [")?;
+    let (verdict, rest) = match rest.split_once("] [") {
+        Some((_, rest)) => (Verdict::Fail, rest),
+        None => (Verdict::Pass, rest),
+    };
+    let seconds = rest.strip_suffix(" seconds]")?.parse().ok()?;
+    Some((verdict, seconds))
 }
 
 impl Results {
@@ -45,8 +78,9 @@ impl Results {
             "skipped" | "pending" | "" => return,
             _ => Verdict::Fail,
         };
+        let is_cut = matches!(state, "interrupted" | "aborted");
         if !is_test {
-            if verdict == Verdict::Fail {
+            if verdict == Verdict::Fail && !is_cut {
                 self.faults.push(reason());
             }
             return;
@@ -55,6 +89,10 @@ impl Results {
         let words: Vec<&str> =
             texts.chain(std::iter::once(&spec["LeafNodeText"])).filter_map(Value::as_str).collect();
         let name = words.join(" ");
+        if is_cut {
+            self.cut.push(name);
+            return;
+        }
         let seconds = spec["RunTime"].as_f64().unwrap_or_default() / 1e9;
         if verdict == Verdict::Fail {
             self.reasons.insert(name.clone(), reason());
@@ -66,6 +104,17 @@ impl Results {
         self.ran.extend(other.ran);
         self.reasons.extend(other.reasons);
         self.faults.extend(other.faults);
+        self.cut.extend(other.cut);
+        self.interrupted |= other.interrupted;
+    }
+
+    /// Whether there is a verdict at all.
+    pub(crate) fn checked(&self) -> Result<()> {
+        if self.interrupted {
+            return Err(job::Interrupted.into());
+        }
+        ensure!(self.faults.is_empty(), "the suite or its preparation failed: no verdict");
+        Ok(())
     }
 
     pub(crate) fn failures(&self) -> usize {
@@ -95,7 +144,10 @@ impl Results {
             println!("FAIL {name}\n     {short}");
         }
         for fault in &self.faults {
-            println!("FAULT of the suite's preparation: {fault}");
+            println!("FAULT of the suite or its preparation: {fault}");
+        }
+        for name in &self.cut {
+            println!("CUT {name}");
         }
         let failed = self.failures();
         println!("{} passed, {failed} failed", self.ran.len() - failed);
@@ -117,6 +169,8 @@ mod tests {
              "Failure": {"Message": "too\n  long"}},
             {"LeafNodeType": "It", "ContainerHierarchyTexts": [], "LeafNodeText": "other",
              "State": "skipped"},
+            {"LeafNodeType": "It", "ContainerHierarchyTexts": [], "LeafNodeText": "half",
+             "State": "interrupted"},
             {"LeafNodeType": "SynchronizedBeforeSuite", "LeafNodeText": "", "State": "failed",
              "Failure": {"Message": "no nodes"}},
         ]}]);
@@ -127,5 +181,20 @@ mod tests {
         assert_eq!(results.ran.len(), 2);
         assert_eq!(results.faults, ["no nodes"]);
         assert_eq!(results.failures(), 1);
+        assert_eq!(results.cut, ["half"]);
+    }
+
+    #[test]
+    fn a_log_tells_what_ran_before_its_end() {
+        let folder = std::env::temp_dir().join(format!("kybern-log-{}", std::process::id()));
+        let text = "Running Suite\n---\n• [1.500 seconds]\n[sig-a] one [Conformance]\nplace\n---\n\
+                    • [FAILED] [61.000 seconds]\n[sig-a] two [Conformance]\n  [It] two\n• [2.0 sec";
+        std::fs::write(&folder, text).unwrap();
+        let results = of_log(&folder, "abc").unwrap();
+        std::fs::remove_file(&folder).unwrap();
+        let verdicts: Vec<_> =
+            results.ran.iter().map(|(name, line)| (&**name, line.verdict, line.seconds)).collect();
+        let (one, two) = ("[sig-a] one [Conformance]", "[sig-a] two [Conformance]");
+        assert_eq!(verdicts, [(one, Verdict::Pass, 1.5), (two, Verdict::Fail, 61.0)]);
     }
 }

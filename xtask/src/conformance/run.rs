@@ -6,7 +6,7 @@ use super::cluster::{Cluster, Own};
 use super::ledger::{self, Groups};
 use super::report::{self, Results};
 use super::{Cache, USAGE};
-use crate::shell;
+use crate::{job, shell};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Upper bound of each of the two parts.
 const BOUND: Duration = Duration::from_secs(4 * 3600);
+/// How much later the runner itself is ended, if its own bound does not end it.
+const LATER: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -54,7 +56,7 @@ impl Options {
         let mut all: Vec<String> = self.focus.iter().cloned().collect();
         for group in &self.groups {
             let names = ledger::in_group(groups, group)?;
-            all.extend(names.iter().map(|name| format!("{}$", quoted(name))));
+            all.extend(names.iter().map(|name| only(name)));
         }
         Ok(all)
     }
@@ -69,48 +71,75 @@ impl Options {
     }
 }
 
+/// What is run of the suite, and against what.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// The expressions of which a test's name must match one; none: every test.
+    pub(crate) focus: Vec<String>,
+    pub(crate) procs: u32,
+    /// Of each of the two parts.
+    pub(crate) bound: Duration,
+    pub(crate) serial: bool,
+    pub(crate) against: Option<PathBuf>,
+    pub(crate) keep: bool,
+}
+
 pub(crate) fn run(cache: &Cache, options: &Options) -> Result<()> {
     let groups = ledger::groups()?;
-    let focus = options.focus(&groups)?;
+    let plan = Plan {
+        focus: options.focus(&groups)?,
+        procs: options.procs.unwrap_or_else(default_procs).max(1),
+        bound: BOUND,
+        serial: options.serial,
+        against: options.against.clone(),
+        keep: options.keep,
+    };
+    let results = judge(cache, &groups, &plan)?;
+    // Even if the suite's preparation failed: what ran has run.
+    if let Some(path) = options.ledger() {
+        ledger::update(&path, &groups, &results.ran)?;
+    }
+    results.checked()?;
+    ensure!(!results.ran.is_empty(), "no test ran: does anything match?");
+    ensure!(results.failures() == 0, "{} tests failed", results.failures());
+    Ok(())
+}
+
+/// Runs the tests, and shows what they said.
+pub(crate) fn judge(cache: &Cache, groups: &Groups, plan: &Plan) -> Result<Results> {
     for program in ["e2e.test", "ginkgo", "kubectl"] {
         cache.built(program)?;
     }
     let folder = cache.runs().join(seconds_since_epoch().to_string());
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let commit = commit()?;
-    let cluster = match &options.against {
+    let cluster = match &plan.against {
         Some(kubeconfig) => Cluster::other(kubeconfig)?,
-        None => Cluster::Own(Own::start(cache, &folder, options.keep)?),
+        None => Cluster::Own(Own::start(cache, &folder, plan.keep)?),
     };
     let began = Instant::now();
-    let procs = options.procs.unwrap_or_else(default_procs).max(1);
-    let mut results = Results::default();
-    let parts =
-        [("parallel", "Conformance && !Serial", procs), ("serial", "Conformance && Serial", 1)];
+    let mut results = Results { folder: folder.clone(), ..Results::default() };
+    let parts = [
+        ("parallel", "Conformance && !Serial", plan.procs),
+        ("serial", "Conformance && Serial", 1),
+    ];
     for (name, labels, procs) in parts {
-        if options.serial && name == "parallel" {
+        if results.interrupted || (plan.serial && name == "parallel") {
             continue;
         }
-        let suite = Suite { cache, cluster: &cluster, folder: &folder, focus: &focus };
+        let suite = Suite { cache, cluster: &cluster, folder: &folder, plan };
         results.merge(suite.part(name, labels, procs, &commit)?);
     }
-    results.show(&groups);
+    results.show(groups);
     println!("{} s; reports and logs: {}", began.elapsed().as_secs(), folder.display());
-    // Even if the suite's preparation failed: what ran has run.
-    if let Some(path) = options.ledger() {
-        ledger::update(&path, &groups, &results.ran)?;
-    }
-    ensure!(results.faults.is_empty(), "the suite's preparation failed: no verdict");
-    ensure!(!results.ran.is_empty(), "no test ran: does anything match?");
-    ensure!(results.failures() == 0, "{} tests failed", results.failures());
-    Ok(())
+    Ok(results)
 }
 
 struct Suite<'a> {
     cache: &'a Cache,
     cluster: &'a Cluster,
     folder: &'a Path,
-    focus: &'a [String],
+    plan: &'a Plan,
 }
 
 impl Suite<'_> {
@@ -121,11 +150,21 @@ impl Suite<'_> {
         let output = File::create(&log).with_context(|| format!("{}", log.display()))?;
         let mut command = self.command(name, labels, procs);
         command.stdout(output.try_clone()?).stderr(output);
-        let status = command.status().context("cannot run ginkgo")?;
+        // The suite's own bound comes first, and says more.
+        let ended = job::run(&mut command, Instant::now() + self.plan.bound + LATER)?;
         // A failed test is a failed process: the report says more.
         let json = self.folder.join(format!("{name}.json"));
-        let results = report::read(&json, commit)
-            .with_context(|| format!("ginkgo {status}; its output: {}", log.display()))?;
+        let mut results = match report::read(&json, commit) {
+            Ok(results) => results,
+            // It died, or was killed: what it said until then.
+            Err(error) => {
+                let mut results = report::of_log(&log, commit)?;
+                let status = ended.status;
+                results.faults.push(format!("{error:#}; ginkgo {status}: see {}", log.display()));
+                results
+            }
+        };
+        results.interrupted = ended.interrupted;
         println!("{name} part: {} ran, {} failed", results.ran.len(), results.failures());
         Ok(results)
     }
@@ -135,12 +174,12 @@ impl Suite<'_> {
         command
             .arg(format!("--procs={procs}"))
             .arg(format!("--label-filter={labels}"))
-            .arg(format!("--timeout={}s", BOUND.as_secs()))
-            .args(["--no-color", "--silence-skips", "--show-node-events=false"])
+            .arg(format!("--timeout={}s", self.plan.bound.as_secs()))
+            .args(["-v", "--no-color", "--silence-skips", "--show-node-events=false"])
             .arg(format!("--json-report={name}.json"))
             .arg(format!("--junit-report={name}.xml"))
             .arg(format!("--output-dir={}", self.folder.display()));
-        for expression in self.focus {
+        for expression in &self.plan.focus {
             command.arg(format!("--focus={expression}"));
         }
         command
@@ -152,6 +191,11 @@ impl Suite<'_> {
             .env_remove("KUBECONFIG");
         command
     }
+}
+
+/// An expression that the one test matches.
+pub(crate) fn only(name: &str) -> String {
+    format!("{}$", quoted(name))
 }
 
 /// A name as a regular expression that matches only itself.

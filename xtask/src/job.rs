@@ -1,0 +1,112 @@
+//! Long programs that are waited for with a bound: they get what this process is told (`SIGINT`,
+//! `SIGTERM`) as an interrupt, so that what they have done so far can still be written down.
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// From the interrupt to the end; after that it is killed.
+const GRACE: Duration = Duration::from_secs(90);
+
+/// Somebody asked this process to end; what was done is written down.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// It was asked to end because of a signal.
+    pub(crate) interrupted: bool,
+    /// It was asked to end because its time was over.
+    pub(crate) late: bool,
+}
+
+/// Runs the command, and all that it starts, until it ends or the deadline is there.
+pub(crate) fn run(command: &mut Command, deadline: Instant) -> Result<Ended> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut child =
+        command.process_group(0).spawn().with_context(|| format!("cannot run {name}"))?;
+    let mut asked = SigSet::empty();
+    asked.add(Signal::SIGINT);
+    asked.add(Signal::SIGTERM);
+    // After the start: a child would inherit it.
+    asked.thread_block().context("cannot block signals")?;
+    let ended = wait(&mut child, &asked, deadline);
+    asked.thread_unblock().context("cannot unblock signals")?;
+    ended.with_context(|| format!("cannot wait for {name}"))
+}
+
+fn wait(child: &mut Child, asked: &SigSet, mut deadline: Instant) -> Result<Ended> {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(asked, flags)?;
+    let pid = i32::try_from(child.id())?;
+    let group = Pid::from_raw(pid);
+    let process = sys::process::pidfd_open(pid)?;
+    let (mut interrupted, mut late) = (false, false);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [
+            PollFd::new(process.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        let has_ended = fds[0].any().unwrap_or(false);
+        if has_ended {
+            let status = child.wait()?;
+            // What it left behind; none of it may outlive it.
+            let _ = killpg(group, Signal::SIGKILL);
+            return Ok(Ended { status, interrupted, late });
+        }
+        let told = matches!(signals.read_signal(), Ok(Some(_)));
+        let is_over = Instant::now() >= deadline;
+        if (told && interrupted) || (is_over && (interrupted || late)) {
+            killpg(group, Signal::SIGKILL)?;
+        } else if told || is_over {
+            interrupted |= told;
+            late |= is_over;
+            killpg(group, Signal::SIGINT)?;
+            deadline = Instant::now() + GRACE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    fn shell(script: &str, patience: Duration) -> Ended {
+        run(Command::new("sh").args(["-c", script]), Instant::now() + patience).unwrap()
+    }
+
+    #[test]
+    fn the_end_of_a_program_is_told() {
+        let ended = shell("exit 3", Duration::from_secs(60));
+        assert_eq!((ended.status.code(), ended.interrupted, ended.late), (Some(3), false, false));
+    }
+
+    #[test]
+    fn what_takes_too_long_is_interrupted_with_all_that_it_started() {
+        let ended = shell("sleep 1000 & sleep 1000", Duration::ZERO);
+        assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32));
+        assert!(ended.late && !ended.interrupted);
+    }
+}
