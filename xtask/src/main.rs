@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     match task() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {error:?}");
+            eprintln!("error: {error:#}");
             let interrupted = error.is::<job::Interrupted>();
             if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }

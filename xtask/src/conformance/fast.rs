@@ -52,7 +52,7 @@ pub(crate) fn run(cache: &Cache, deadline: Instant) -> Result<()> {
     images::make(cache)?;
     let focus = tests.iter().map(|name| run::only(name)).collect();
     let bound = TESTS_BOUND.min(left().saturating_sub(MARGIN));
-    let plan = Plan { focus, procs: PROCS, bound, ..Plan::default() };
+    let plan = Plan { focus, procs: PROCS, bound, without: Some("serial"), ..Plan::default() };
     println!("{} tests that passed before, {PROCS} at once", tests.len());
     let results = run::judge(cache, &groups, &plan)?;
     let scratch = results.folder.join("ledger.tsv");

@@ -38,9 +38,12 @@ pub(crate) fn of_log(path: &Path, commit: &str) -> Result<Results> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let Some((verdict, seconds)) = outcome(line) else { continue };
-        let Some(name) = lines.next() else { break };
+        // Its labels are behind it.
+        let Some((name, _)) = lines.next().and_then(|line| line.rsplit_once(" [")) else {
+            continue;
+        };
         let line = Line { verdict, seconds, commit: commit.to_owned() };
-        results.ran.insert(name.trim_start_matches("[It] ").to_owned(), line);
+        results.ran.insert(name.to_owned(), line);
     }
     Ok(results)
 }
@@ -187,8 +190,8 @@ mod tests {
     #[test]
     fn a_log_tells_what_ran_before_its_end() {
         let folder = std::env::temp_dir().join(format!("kybern-log-{}", std::process::id()));
-        let text = "Running Suite\n---\n• [1.500 seconds]\n[sig-a] one [Conformance]\nplace\n---\n\
-                    • [FAILED] [61.000 seconds]\n[sig-a] two [Conformance]\n  [It] two\n• [2.0 sec";
+        let text = "Running Suite\n---\n• [1.500 seconds]\n[sig-a] one [Conformance] [sig-a, Conformance]\nplace\n---\n\
+                    • [FAILED] [61.000 seconds]\n[sig-a] two [Conformance] [sig-a, Conformance]\n  [It] two\n• [2.0 sec";
         std::fs::write(&folder, text).unwrap();
         let results = of_log(&folder, "abc").unwrap();
         std::fs::remove_file(&folder).unwrap();
