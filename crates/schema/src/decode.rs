@@ -2,6 +2,7 @@
 //!
 //! Streams from the bytes, so that duplicates are seen and no second copy is made. Errors have the
 //! wording of upstream's decoder, since `kubectl` shows them as they are.
+use crate::custom;
 use crate::finish::{finish, zero};
 use crate::gotext;
 use crate::graph::{Extra, Object, OneOf, Scalar, Shape, TypeRef};
@@ -29,10 +30,13 @@ pub enum DecodeError {
 }
 
 /// Upstream reports no more than this.
-const MAX_STRICT: usize = 100;
+pub(crate) const MAX_STRICT: usize = 100;
 
 /// Decodes an object of the type. Depth is bounded at 128 levels.
 pub fn decode_json(bytes: &[u8], ty: TypeRef<'_>) -> Result<Decoded, DecodeError> {
+    if ty.graph().is_custom() {
+        return custom::decode(bytes, ty);
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let mut state = State::default();
     let value = Seed { ty, state: &mut state }.deserialize(&mut reader);
@@ -48,7 +52,19 @@ pub fn decode_json(bytes: &[u8], ty: TypeRef<'_>) -> Result<Decoded, DecodeError
 
 /// The same for a value that has been parsed already; duplicates can no longer be seen.
 pub fn decode_value(value: &Value, ty: TypeRef<'_>) -> Result<Decoded, DecodeError> {
-    let mut state = State::default();
+    if ty.graph().is_custom() {
+        return custom::decode_value(value, ty);
+    }
+    decode_at(value, ty, "")
+}
+
+/// A value that stands at a path of another.
+pub(crate) fn decode_at(
+    value: &Value,
+    ty: TypeRef<'_>,
+    path: &str,
+) -> Result<Decoded, DecodeError> {
+    let mut state = State { path: path.to_owned(), ..State::default() };
     let decoded = Seed { ty, state: &mut state }.deserialize(value);
     match decoded {
         Ok(value) => finish_decode(value, ty, state),
@@ -76,14 +92,14 @@ pub fn strict_error(strict: &[String]) -> String {
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     /// The path as strict errors show it: `spec.containers[0].name`.
     path: String,
     /// The JSON names of the fields on the way, as type errors show them.
     fields: Vec<String>,
     /// The Go struct that the innermost field is in.
     structs: Vec<String>,
-    strict: Vec<String>,
+    pub(crate) strict: Vec<String>,
     seen: HashSet<String>,
     /// Inside a type that upstream decodes on its own, leniently.
     lenient: u32,
@@ -92,7 +108,7 @@ struct State {
 }
 
 impl State {
-    fn report(&mut self, what: &str, name: &str) {
+    pub(crate) fn report(&mut self, what: &str, name: &str) {
         if self.lenient > 0 || self.strict.len() >= MAX_STRICT {
             return;
         }
@@ -102,13 +118,21 @@ impl State {
             self.strict.push(message);
         }
     }
-    fn push_key(&mut self, name: &str) -> usize {
+    pub(crate) fn push_key(&mut self, name: &str) -> usize {
         let length = self.path.len();
         if length > 0 {
             self.path.push('.');
         }
         self.path.push_str(name);
         length
+    }
+    pub(crate) fn push_index(&mut self, index: usize) -> usize {
+        let length = self.path.len();
+        self.path.push_str(&format!("[{index}]"));
+        length
+    }
+    pub(crate) fn pop(&mut self, length: usize) {
+        self.path.truncate(length);
     }
     fn fail(&mut self, message: impl FnOnce(&Self) -> String) {
         if self.error.is_none() {
@@ -353,7 +377,7 @@ impl Seed<'_, '_> {
         let mut list = Vec::new();
         let length = self.state.path.len();
         loop {
-            self.state.path.push_str(&format!("[{}]", list.len()));
+            self.state.push_index(list.len());
             let next = seq.next_element_seed(Seed { ty: elem, state: self.state });
             self.state.path.truncate(length);
             match next? {
@@ -446,7 +470,7 @@ pub(crate) fn float(value: f64) -> Value {
 }
 
 /// A syntax error in the words of Go's decoder.
-fn syntax(bytes: &[u8], error: &serde_json::Error) -> String {
+pub(crate) fn syntax(bytes: &[u8], error: &serde_json::Error) -> String {
     let text = error.to_string();
     if error.is_eof() {
         return "unexpected end of JSON input".to_owned();

@@ -21,7 +21,10 @@ pub fn apply_defaults(value: &mut Value, ty: TypeRef<'_>) {
                         map.insert(field.name.to_string(), (**default).clone());
                     }
                 }
-                if let Some(value) = map.get_mut(&*field.name) {
+                // What metadata states is not for here.
+                if std::ptr::eq(child.graph(), ty.graph())
+                    && let Some(value) = map.get_mut(&*field.name)
+                {
                     apply_defaults(value, child);
                 }
             }
@@ -48,7 +51,7 @@ mod tests {
     use serde_json::json;
 
     fn node(shape: Shape, nullable: bool) -> Node {
-        Node { go: "x".into(), model: None, shape, nullable }
+        Node { go: "x".into(), model: None, shape, nullable, rules: None }
     }
 
     fn field(name: &str, ty: crate::TypeId, default: Option<Value>) -> Field {

@@ -76,7 +76,7 @@ impl<'t> Reader<'t> {
         self.close();
         let place = self.builder.reserve();
         let (go, model) = (self.name(cells.get(1)?), cells.get(2)?);
-        let node = |shape, model| Node { go, model, shape, nullable: false };
+        let node = |shape, model| Node { go, model, shape, nullable: false, rules: None };
         match *cells {
             ["S", _, _, code, values] => {
                 let values = values.split(' ').filter_map(|v| serde_json::from_str(v).ok());

@@ -3,6 +3,8 @@
 //! One node a type; types refer to each other by number, so that recursive types are plain. Fields
 //! of an embedded Go struct are flat in [`Object::fields`], as they are in JSON, and one nested
 //! message in [`Object::wire`], as they are in protobuf.
+use crate::custom::Rules;
+use crate::facts::builtin;
 use api::Gvk;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -13,12 +15,23 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeId(pub(crate) u32);
 
+/// Set in the number of a type that is one of the built-in graph, wherever it is named.
+const BUILT_IN: u32 = 1 << 31;
+
+impl TypeId {
+    /// A type of the built-in graph, as the graph of a custom resource names it.
+    pub(crate) fn built_in(self) -> Self {
+        Self(self.0 | BUILT_IN)
+    }
+}
+
 /// Types by kind. Immutable once built.
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
     kinds: HashMap<Gvk, TypeId>,
     docs: Docs,
+    custom: bool,
 }
 
 /// Descriptions by type and field; the type's own is under the empty name.
@@ -46,6 +59,8 @@ pub struct Node {
     pub shape: Shape,
     /// Custom resources only: an explicit null is a value.
     pub nullable: bool,
+    /// Custom resources only: what a value must be like besides.
+    pub rules: Option<Box<Rules>>,
 }
 
 #[derive(Debug)]
@@ -188,7 +203,14 @@ impl Graph {
         self.kinds.get(gvk).map(|&id| self.get(id))
     }
     pub fn get(&self, id: TypeId) -> TypeRef<'_> {
-        TypeRef { graph: self, id }
+        match id.0 & BUILT_IN {
+            0 => TypeRef { graph: self, id },
+            _ => TypeRef { graph: builtin(), id: TypeId(id.0 & !BUILT_IN) },
+        }
+    }
+    /// Values of its types are taken as they are: that they fit is for validation to say.
+    pub fn is_custom(&self) -> bool {
+        self.custom
     }
     pub fn kinds(&self) -> impl Iterator<Item = (&Gvk, TypeRef<'_>)> {
         self.kinds.iter().map(|(gvk, &id)| (gvk, self.get(id)))
@@ -298,6 +320,7 @@ pub struct GraphBuilder {
     next: u32,
     kinds: HashMap<Gvk, TypeId>,
     pub(crate) docs: Docs,
+    pub(crate) custom: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -329,7 +352,7 @@ impl GraphBuilder {
     }
     /// Checks that every reference leads to a node, so that walking never fails.
     pub fn build(self) -> Result<Graph, Undefined> {
-        let known = |id: TypeId| match self.nodes.contains_key(&id) {
+        let known = |id: TypeId| match id.0 & BUILT_IN != 0 || self.nodes.contains_key(&id) {
             true => Ok(()),
             false => Err(Undefined(id.0)),
         };
@@ -337,6 +360,7 @@ impl GraphBuilder {
             known(id)?;
         }
         for node in self.nodes.values() {
+            node.rules.iter().flat_map(|rules| rules.parts()).try_for_each(known)?;
             match &node.shape {
                 Shape::Scalar(_) => {}
                 Shape::Object(object) => {
@@ -357,6 +381,11 @@ impl GraphBuilder {
                 }
             }
         }
-        Ok(Graph { nodes: self.nodes.into_values().collect(), kinds: self.kinds, docs: self.docs })
+        Ok(Graph {
+            nodes: self.nodes.into_values().collect(),
+            kinds: self.kinds,
+            docs: self.docs,
+            custom: self.custom,
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! minor version; a graph for a custom resource has the same nodes. Knows no server, no store and
 //! no I/O. Nothing here panics on what comes from outside: decoding is bounded in depth, and the
 //! caller bounds the length.
+pub mod custom;
 mod decode;
 mod defaults;
 mod encode;
