@@ -16,6 +16,7 @@ mod cells;
 mod certificates;
 mod coordination;
 mod core;
+pub mod custom;
 mod discovery;
 mod events;
 mod flowcontrol;
@@ -33,6 +34,7 @@ mod scheduling;
 mod selectors;
 mod storage;
 mod storagemigration;
+pub mod versions;
 mod workload;
 
 pub use at::At;
@@ -180,7 +182,7 @@ mod tests {
                 }
                 row.deletion(&object, None);
                 if let Some(convert) = row.convert() {
-                    (convert.from_stored)((convert.to_stored)(object.clone()));
+                    convert.from_stored(convert.to_stored(object.clone()));
                 }
             }
         }

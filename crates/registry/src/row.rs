@@ -1,6 +1,9 @@
 //! What a row is: the facts of a kind and its pure hooks, all with defaults that suit most kinds.
+use crate::custom::Origin;
 use crate::names;
 use api::{FieldErrors, Gvk, Value};
+use schema::TypeRef;
+use serde_json::json;
 use std::borrow::Cow;
 
 /// The facts that discovery, routing, OpenAPI and the CLI read.
@@ -244,10 +247,9 @@ pub enum Deletion {
 }
 
 /// Between a row's own version and the stored one.
-#[derive(Clone, Copy)]
-pub struct Convert {
-    pub to_stored: fn(Value) -> Value,
-    pub from_stored: fn(Value) -> Value,
+pub trait Convert {
+    fn to_stored(&self, value: Value) -> Value;
+    fn from_stored(&self, value: Value) -> Value;
 }
 
 /// One row of the table, as the request pipeline sees it.
@@ -258,6 +260,20 @@ pub struct Convert {
 /// the pipeline's business, not the row's.
 pub trait Resource: Send + Sync {
     fn info(&self) -> &Info;
+    /// What its objects look like.
+    fn ty(&self) -> Option<TypeRef<'_>> {
+        schema::builtin().type_of(&self.info().gvk)
+    }
+    /// The definition behind a custom resource.
+    fn origin(&self) -> Option<&Origin> {
+        None
+    }
+    fn short_names(&self) -> Vec<&str> {
+        self.info().short_names.to_vec()
+    }
+    fn categories(&self) -> Vec<&str> {
+        self.info().categories.to_vec()
+    }
     /// Fills in what the client left out. Also run on what is read, so it must be idempotent.
     fn default(&self, _object: &mut Value) {}
     /// Clears what a client may not set. The pipeline itself drops `status` where there is a status
@@ -297,9 +313,29 @@ pub trait Resource: Send + Sync {
         ];
         COLUMNS
     }
-    /// Fields besides `metadata.name` and `metadata.namespace` that field selectors may name.
+    /// The columns, as the head of a table has them.
+    fn headings(&self) -> Value {
+        let columns = self.columns().iter();
+        let columns = columns.map(|column| {
+            json!({
+                "name": column.name, "type": column.kind, "format": column.format,
+                "description": column.description, "priority": column.priority,
+            })
+        });
+        columns.collect()
+    }
+    /// One cell a column; `now` is in seconds since 1970.
+    fn cells(&self, object: &Value, now: i64) -> Vec<Value> {
+        self.columns().iter().map(|column| (column.cell)(object, now)).collect()
+    }
+    /// Fields besides `metadata.name` and `metadata.namespace` that field selectors may name, of a
+    /// kind that is known when the server is built.
     fn selectable_fields(&self) -> &[&'static str] {
         &[]
+    }
+    /// The same of any kind.
+    fn fields(&self) -> Cow<'_, [&str]> {
+        Cow::Borrowed(self.selectable_fields())
     }
     /// The name that a selectable field has in what is stored.
     fn stored_field<'a>(&self, label: &'a str) -> Option<Cow<'a, str>> {
@@ -316,7 +352,17 @@ pub trait Resource: Send + Sync {
     fn deletion(&self, _object: &Value, _grace_seconds: Option<i64>) -> Deletion {
         Deletion::Now
     }
-    fn convert(&self) -> Option<Convert> {
+    /// What a deletion that leaves the object there for now writes into it.
+    fn prepare_delete(&self, _object: &mut Value, _now: &str) {}
+    /// What users of a version that is to go away are told.
+    fn deprecation(&self) -> Option<&str> {
+        None
+    }
+    /// Brings an object as it is stored to what the row says now, and tells whether it was not so.
+    fn freshen(&self, _value: &mut Value) -> bool {
+        false
+    }
+    fn convert(&self) -> Option<&dyn Convert> {
         None
     }
 }

@@ -202,6 +202,10 @@ impl Graph {
     pub fn type_of(&self, gvk: &Gvk) -> Option<TypeRef<'_>> {
         self.kinds.get(gvk).map(|&id| self.get(id))
     }
+    /// The type of the only kind, as a graph of a custom resource has one.
+    pub fn root(&self) -> Option<TypeRef<'_>> {
+        self.kinds.values().next().map(|id| self.get(*id))
+    }
     pub fn get(&self, id: TypeId) -> TypeRef<'_> {
         match id.0 & BUILT_IN {
             0 => TypeRef { graph: self, id },

@@ -16,8 +16,10 @@ static INFO: Info = Info::new(
 .categories(&["api-extensions"])
 .subresources(const { &[Subresource::STATUS] })
 .conditional_update()
-.with_generation()
-.stored_only();
+.with_generation();
+
+/// Holds a definition until its objects are gone.
+const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 impl Resource for CustomResourceDefinitions {
     fn info(&self) -> &Info {
@@ -60,6 +62,33 @@ impl Resource for CustomResourceDefinitions {
     }
     fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
         super::validate::definition(new, old)
+    }
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        match old {
+            Some(old) if old["spec"] == new["spec"] => Vec::new(),
+            _ => super::unenforced::warnings(new),
+        }
+    }
+    /// Its objects go first.
+    fn prepare_delete(&self, object: &mut Value, now: &str) {
+        let Some(metadata) = map_mut(object, "metadata") else { return };
+        let finalizers = metadata.entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(list) = finalizers.as_array_mut()
+            && !list.iter().any(|name| name == CLEANUP_FINALIZER)
+        {
+            list.push(CLEANUP_FINALIZER.into());
+        }
+        let Some(status) = map_mut(object, "status") else { return };
+        let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+        let Some(list) = conditions.as_array_mut() else { return };
+        if !list.iter().any(|condition| condition["type"] == "Terminating") {
+            list.push(json!({
+                "type": "Terminating", "status": "True", "reason": "InstanceDeletionPending",
+                "message": "CustomResourceDefinition marked for deletion; CustomResource deletion \
+                            will begin soon",
+                "lastTransitionTime": now,
+            }));
+        }
     }
     columns![
         Column::NAME,

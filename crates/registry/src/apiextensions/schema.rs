@@ -25,7 +25,7 @@ fn flag(schema: &At, name: &str) -> bool {
 }
 
 /// A member whose name has dots in it, or may have.
-fn member<'a>(schema: &At<'a>, name: &str) -> At<'a> {
+pub(super) fn member<'a>(schema: &At<'a>, name: &str) -> At<'a> {
     static NULL: Value = Value::Null;
     At::new(schema.value.get(name).unwrap_or(&NULL), schema.child(name))
 }
@@ -88,11 +88,24 @@ fn type_rules(schema: &At, level: Level, errors: &mut FieldErrors) {
     if level == Level::Root && !kind.is_empty() && kind.text() != "object" {
         errors.push(kind.invalid("must be object at the root"));
     }
+    check_pattern(schema, errors);
     let properties = member(schema, "properties");
     if embedded && !free && properties.is_empty() {
         let why = "must not be empty if x-kubernetes-embedded-resource is true without \
                    x-kubernetes-preserve-unknown-fields";
         errors.push(properties.required(why));
+    }
+}
+
+fn check_pattern(schema: &At, errors: &mut FieldErrors) {
+    let pattern = member(schema, "pattern");
+    if let Err(schema::custom::PatternError::Invalid(why)) =
+        schema::custom::check_pattern(pattern.text())
+    {
+        errors.push(pattern.invalid(format!(
+            "must be a valid regular expression, but isn't: {}",
+            why.replace('\n', " ")
+        )));
     }
 }
 
@@ -234,6 +247,7 @@ fn value_only(schema: &At, depth: usize, errors: &mut FieldErrors) {
             errors.push(at.forbidden(format!("must be {word} to be structural")));
         }
     }
+    check_pattern(schema, errors);
     nested(schema, depth, errors);
     let items = member(schema, "items");
     if items.is_set() {

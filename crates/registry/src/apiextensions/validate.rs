@@ -83,6 +83,9 @@ fn version_parts<'a>(base: &dyn Fn(&str, &str) -> Option<At<'a>>, errors: &mut F
     if let Some(parts) = base("subresources", "subresources") {
         scale(&parts.get("scale"), errors);
     }
+    if let Some(fields) = base("selectableFields", "selectableFields") {
+        selectable(&fields, errors);
+    }
     let Some(columns) = base("additionalPrinterColumns", "additionalPrinterColumns") else {
         return;
     };
@@ -97,6 +100,35 @@ fn version_parts<'a>(base: &dyn Fn(&str, &str) -> Option<At<'a>>, errors: &mut F
         }
         let path = At::new(column.get("jsonPath").value, column.child("JSONPath"));
         path.must("", errors);
+    }
+}
+
+/// Upstream lets no more be selected by.
+const MAX_SELECTABLE: usize = 8;
+
+fn selectable(fields: &At, errors: &mut FieldErrors) {
+    if fields.len() > MAX_SELECTABLE {
+        errors.push(FieldError::too_many(fields.path.clone(), fields.len(), MAX_SELECTABLE));
+    }
+    let mut seen = Vec::new();
+    for field in fields.items() {
+        let path = field.get("jsonPath");
+        if !path.must("", errors) {
+            continue;
+        }
+        let part = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        };
+        let simple = path.text().strip_prefix('.').is_some_and(|path| path.split('.').all(part));
+        if !simple {
+            errors.push(path.invalid("must be a simple json path"));
+        } else if path.text() == ".metadata" || path.text().starts_with(".metadata.") {
+            errors.push(path.invalid("must not point to fields in metadata"));
+        }
+        if seen.contains(&path.text()) {
+            errors.push(path.duplicate());
+        }
+        seen.push(path.text());
     }
 }
 
@@ -216,6 +248,11 @@ fn update(root: &At, old: &Value, errors: &mut FieldErrors) {
         spec.get(field).immutable(was.get(field).value, errors);
     }
     let stored = root.get("status.storedVersions");
+    if spec.get("conversion.strategy").text() == "Webhook" && stored.len() > 1 {
+        let why = "conversion webhooks are not called yet: all that is stored must be of the \
+                   storage version, and status.storedVersions name no other";
+        errors.push(spec.get("conversion.strategy").forbidden(why));
+    }
     for version in stored.items() {
         let name = version.text();
         let kept = spec.get("versions").items().any(|v| v.get("name").text() == name);

@@ -18,6 +18,15 @@ static INFO: Info = Info::new(
 .stored_as("autoscaling", "horizontalpodautoscalers")
 .stored_only();
 
+impl Convert for HorizontalPodAutoscalersV1 {
+    fn to_stored(&self, value: Value) -> Value {
+        super::convert::to_v2(value)
+    }
+    fn from_stored(&self, value: Value) -> Value {
+        super::convert::to_v1(value)
+    }
+}
+
 impl Resource for HorizontalPodAutoscalersV1 {
     fn info(&self) -> &Info {
         &INFO
@@ -51,8 +60,8 @@ impl Resource for HorizontalPodAutoscalersV1 {
         }
         errors
     }
-    fn convert(&self) -> Option<Convert> {
-        Some(Convert { to_stored: super::convert::to_v2, from_stored: super::convert::to_v1 })
+    fn convert(&self) -> Option<&dyn Convert> {
+        Some(self)
     }
     columns![
         Column::NAME,

@@ -95,13 +95,17 @@ impl Resource for Events {
             std::sync::LazyLock::new(|| crate::core::event::Events.columns().to_vec());
         &COLUMNS
     }
-    fn convert(&self) -> Option<Convert> {
-        Some(Convert {
-            to_stored: |event| renamed(event, |(here, stored)| (here, stored), "v1"),
-            from_stored: |event| {
-                renamed(event, |(here, stored)| (stored, here), "events.k8s.io/v1")
-            },
-        })
+    fn convert(&self) -> Option<&dyn Convert> {
+        Some(self)
+    }
+}
+
+impl Convert for Events {
+    fn to_stored(&self, event: Value) -> Value {
+        renamed(event, |(here, stored)| (here, stored), "v1")
+    }
+    fn from_stored(&self, event: Value) -> Value {
+        renamed(event, |(here, stored)| (stored, here), "events.k8s.io/v1")
     }
 }
 
@@ -131,14 +135,14 @@ mod tests {
         let event = json!({ "apiVersion": "events.k8s.io/v1", "note": "n", "reason": "r",
             "regarding": { "name": "p" }, "reportingController": "c" });
         let convert = Events.convert().unwrap();
-        let stored = (convert.to_stored)(event.clone());
+        let stored = convert.to_stored(event.clone());
         assert_eq!(
             stored,
             json!({ "apiVersion": "v1", "message": "n", "reason": "r",
                 "involvedObject": { "name": "p" }, "reportingComponent": "c" })
         );
         assert_eq!(Events.field(&stored, "regarding.name").unwrap(), "p");
-        assert_eq!((convert.from_stored)(stored), event);
+        assert_eq!(convert.from_stored(stored), event);
         assert_eq!(Events.field(&event, "regarding.name").unwrap(), "p");
         let stored = |label| Events.stored_field(label).map(std::borrow::Cow::into_owned);
         assert_eq!(stored("regarding.name").unwrap(), "involvedObject.name");
