@@ -262,6 +262,35 @@ impl Cache {
         state.watchers.dispatch(&event);
     }
 
+    /// The same objects and the same past, kept by another row.
+    fn renewed(&self, row: Row) -> Self {
+        let state = self.read();
+        let renew = |(key, item): (&Arc<str>, &Arc<Item>)| {
+            let mut value = item.value();
+            let outdated = row.freshen(&mut value);
+            let json = if outdated { canonical(&value) } else { item.json.clone() };
+            let mut new = Item::new(Arc::clone(key), &json, item.revision, &row, &value);
+            new.outdated = outdated || item.outdated;
+            (Arc::clone(key), Arc::new(new))
+        };
+        let renewed = State {
+            map: state.map.iter().map(renew).collect(),
+            revision: state.revision,
+            events: state.events.clone(),
+            event_bytes: state.event_bytes,
+            floor: state.floor,
+            watchers: Watchers::default(),
+            snapshots: state.snapshots.clone(),
+        };
+        drop(state);
+        Self { row, state: RwLock::new(renewed) }
+    }
+
+    /// Ends all watches: what comes is heard of elsewhere, or nothing comes any more.
+    fn close(&self) {
+        self.write().watchers = Watchers::default();
+    }
+
     /// Everything anew, after the feed has lost its place: watchers are told to begin again.
     fn replace(&self, map: Map, revision: u64) {
         let mut state = self.write();

@@ -4,6 +4,7 @@ use crate::negotiate::Encoding;
 use crate::table::Row;
 use api::{ApiError, Gvk, Value};
 use bytes::Bytes;
+use schema::TypeRef;
 use std::collections::VecDeque;
 
 /// What happens with fields that the kind does not have.
@@ -36,14 +37,41 @@ pub(crate) fn has_protobuf(gvk: &Gvk) -> bool {
     schema::builtin().type_of(gvk).is_some()
 }
 
+/// A kind, and what its objects look like.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub gvk: &'a Gvk,
+    pub ty: Option<TypeRef<'a>>,
+}
+
+impl<'a> From<&'a Row> for Of<'a> {
+    fn from(row: &'a Row) -> Self {
+        Self { gvk: &row.info().gvk, ty: row.ty() }
+    }
+}
+
+impl<'a> From<&'a Gvk> for Of<'a> {
+    fn from(gvk: &'a Gvk) -> Self {
+        Self { gvk, ty: schema::builtin().type_of(gvk) }
+    }
+}
+
+impl Of<'_> {
+    /// It has no protobuf, and its objects are changed without what Go types say.
+    pub(crate) fn is_custom(&self) -> bool {
+        self.ty.is_some_and(|ty| ty.graph().is_custom())
+    }
+}
+
 /// The body of a write, as an object of `gvk`. The second is what to warn of.
-pub(crate) fn decode(
+pub(crate) fn decode<'a>(
     bytes: &[u8],
     content_type: &str,
-    gvk: &Gvk,
+    of: impl Into<Of<'a>>,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), ApiError> {
-    let graph = schema::builtin();
+    let of = of.into();
+    let gvk = of.gvk;
     let refuse = |why: String| {
         let (kind, version) = (&gvk.kind, &gvk.version);
         ApiError::bad_request(format!(
@@ -52,7 +80,7 @@ pub(crate) fn decode(
     };
     match media(content_type) {
         "" | "application/json" | "*/*" => {
-            let ty = graph.type_of(gvk).ok_or_else(|| refuse("it has no schema".to_owned()))?;
+            let ty = of.ty.ok_or_else(|| refuse("it has no schema".to_owned()))?;
             let decoded = schema::decode_json(bytes, ty);
             // A body of another kind is told so, not of the fields that it lacks.
             if !decoded.as_ref().is_ok_and(|decoded| decoded.strict.is_empty()) {
@@ -65,7 +93,7 @@ pub(crate) fn decode(
             Ok((value, warnings))
         }
         "application/yaml" => {
-            let ty = graph.type_of(gvk).ok_or_else(|| refuse("it has no schema".to_owned()))?;
+            let ty = of.ty.ok_or_else(|| refuse("it has no schema".to_owned()))?;
             let decoded =
                 schema::decode_yaml(bytes, ty).map_err(|error| refuse(error.to_string()))?;
             let warnings = strictness(decoded.strict, validation)?;
@@ -73,11 +101,11 @@ pub(crate) fn decode(
             typed(&mut value, gvk)?;
             Ok((value, warnings))
         }
-        "application/vnd.kubernetes.protobuf" => {
+        "application/vnd.kubernetes.protobuf" if !of.is_custom() => {
             let (found, mut value) =
-                schema::decode_proto(graph, bytes).map_err(|error| refuse(error.to_string()))?;
+                schema::decode_proto(schema::builtin(), bytes).map_err(|error| refuse(error.to_string()))?;
             if found.kind.is_empty() && found.version.is_empty() {
-                let ty = graph.type_of(gvk).ok_or_else(|| refuse("it has no schema".to_owned()))?;
+                let ty = of.ty.ok_or_else(|| refuse("it has no schema".to_owned()))?;
                 value = schema::decode_proto_body(ty, bytes)
                     .map_err(|error| refuse(error.to_string()))?;
             } else if found != *gvk {
@@ -94,12 +122,13 @@ pub(crate) fn decode(
 }
 
 /// A value that a patch made, as an object of `gvk`.
-pub(crate) fn recheck(
+pub(crate) fn recheck<'a>(
     value: &Value,
-    gvk: &Gvk,
+    of: impl Into<Of<'a>>,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), ApiError> {
-    let Some(ty) = schema::builtin().type_of(gvk) else { return Ok((value.clone(), Vec::new())) };
+    let Of { gvk, ty } = of.into();
+    let Some(ty) = ty else { return Ok((value.clone(), Vec::new())) };
     let decoded = schema::decode_value(value, ty).map_err(|error| {
         ApiError::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {error}",
@@ -112,17 +141,14 @@ pub(crate) fn recheck(
     Ok((value, warnings))
 }
 
-pub(crate) fn type_of(gvk: &Gvk) -> Option<schema::TypeRef<'static>> {
-    schema::builtin().type_of(gvk)
-}
-
 /// An applied configuration: as it is, less what the kind does not have.
 pub(crate) fn known_fields(
     config: &Value,
-    gvk: &Gvk,
+    of: Of<'_>,
     validation: FieldValidation,
 ) -> Result<Value, ApiError> {
-    let Some(ty) = type_of(gvk) else { return Ok(config.clone()) };
+    // What a custom resource does not declare is an error, which applying it finds.
+    let Some(ty) = of.ty.filter(|_| !of.is_custom()) else { return Ok(config.clone()) };
     let decoded = schema::decode_value(config, ty).map_err(|error| {
         ApiError::bad_request(format!("failed to create typed patch object: {error}"))
     })?;
@@ -311,7 +337,7 @@ pub(crate) fn unsupported(media: &str) -> ApiError {
 /// From the stored version to the row's own.
 pub(crate) fn from_stored(row: &Row, value: Value) -> Value {
     match row.convert() {
-        Some(convert) => (convert.from_stored)(value),
+        Some(convert) => convert.from_stored(value),
         None => value,
     }
 }
@@ -319,7 +345,7 @@ pub(crate) fn from_stored(row: &Row, value: Value) -> Value {
 /// From the row's own version to the stored one.
 pub(crate) fn to_stored(row: &Row, value: Value) -> Value {
     match row.convert() {
-        Some(convert) => (convert.to_stored)(value),
+        Some(convert) => convert.to_stored(value),
         None => value,
     }
 }

@@ -75,11 +75,11 @@ fn resource_list(table: &Table, group: &str, version: &str) -> Result<Value, Api
             "name": info.plural, "singularName": info.singular(), "namespaced": info.namespaced(),
             "kind": info.gvk.kind, "verbs": info.verbs.names(),
         });
-        if !info.short_names.is_empty() {
-            value["shortNames"] = json!(info.short_names);
+        if !row.short_names().is_empty() {
+            value["shortNames"] = json!(row.short_names());
         }
-        if !info.categories.is_empty() {
-            value["categories"] = json!(info.categories);
+        if !row.categories().is_empty() {
+            value["categories"] = json!(row.categories());
         }
         if row.is_stored() {
             value["storageVersionHash"] = storage_hash(row).into();
@@ -185,11 +185,11 @@ fn aggregated_row(row: &Row) -> Value {
         "scope": if info.namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": info.singular(), "verbs": info.verbs.names(),
     });
-    if !info.short_names.is_empty() {
-        value["shortNames"] = json!(info.short_names);
+    if !row.short_names().is_empty() {
+        value["shortNames"] = json!(row.short_names());
     }
-    if !info.categories.is_empty() {
-        value["categories"] = json!(info.categories);
+    if !row.categories().is_empty() {
+        value["categories"] = json!(row.categories());
     }
     let subresources = info.subresources.iter().map(|sub| {
         json!({

@@ -14,6 +14,7 @@ mod discovery;
 mod expiry;
 mod identity;
 mod in_process;
+mod kinds;
 mod meta;
 mod metrics;
 mod negotiate;

@@ -80,11 +80,13 @@ pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
     }
 }
 
-/// Everything but metadata and status is the same.
-pub(crate) fn same_desire(a: &Value, b: &Value) -> bool {
+/// Everything but metadata is the same, and but status where that is written by itself.
+pub(crate) fn same_desire(a: &Value, b: &Value, has_status: bool) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
     let desire = |map: &'_ Map<String, Value>, key: &str| {
-        !matches!(key, "metadata" | "status" | "apiVersion" | "kind") && map.contains_key(key)
+        !matches!(key, "metadata" | "apiVersion" | "kind")
+            && !(has_status && key == "status")
+            && map.contains_key(key)
     };
     a.iter().all(|(key, value)| !desire(a, key) || b.get(key) == Some(value))
         && b.keys().all(|key| !desire(b, key) || a.contains_key(key))
@@ -107,8 +109,9 @@ mod tests {
     fn desire_is_all_but_metadata_and_status() {
         let a = json!({ "metadata": { "name": "a" }, "spec": { "x": 1 }, "status": 1 });
         let b = json!({ "metadata": { "name": "b" }, "spec": { "x": 1 } });
-        assert!(same_desire(&a, &b));
-        assert!(!same_desire(&a, &json!({ "spec": { "x": 2 } })));
-        assert!(!same_desire(&a, &json!({ "spec": { "x": 1 }, "data": 2 })));
+        assert!(same_desire(&a, &b, true));
+        assert!(!same_desire(&a, &b, false));
+        assert!(!same_desire(&a, &json!({ "spec": { "x": 2 } }), true));
+        assert!(!same_desire(&a, &json!({ "spec": { "x": 1 }, "data": 2 }), true));
     }
 }

@@ -92,8 +92,12 @@ fn meet(wish: &str, offer: Offer) -> Option<Wanted> {
     let encoding = match parts.next()? {
         "*/*" | "application/*" | "application/json" => Encoding::Json,
         "application/yaml" if offer.yaml => Encoding::Yaml,
-        "application/vnd.kubernetes.protobuf" if offer.protobuf => Encoding::Protobuf,
+        "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
         _ => return None,
+    };
+    let encodes = |form| {
+        // Metadata is of a built-in type whatever it is about.
+        encoding != Encoding::Protobuf || offer.protobuf || form == Form::Metadata
     };
     let (mut kind, mut group, mut version) = ("", "", "");
     for part in parts {
@@ -105,7 +109,10 @@ fn meet(wish: &str, offer: Offer) -> Option<Wanted> {
         }
     }
     let form = match kind {
-        "" => return Some(Wanted { encoding, form: Form::Object, meta_version: "v1" }),
+        "" => {
+            let wanted = Wanted { encoding, form: Form::Object, meta_version: "v1" };
+            return encodes(Form::Object).then_some(wanted);
+        }
         "Table" if offer.forms => Form::Table,
         "PartialObjectMetadata" | "PartialObjectMetadataList" if offer.forms => Form::Metadata,
         _ => return None,
@@ -117,7 +124,7 @@ fn meet(wish: &str, offer: Offer) -> Option<Wanted> {
     };
     // Tables hold objects of any kind inside: JSON only, as their cells are.
     let protobuf_table = form == Form::Table && encoding == Encoding::Protobuf;
-    (!protobuf_table).then_some(Wanted { encoding, form, meta_version })
+    (!protobuf_table && encodes(form)).then_some(Wanted { encoding, form, meta_version })
 }
 
 #[cfg(test)]

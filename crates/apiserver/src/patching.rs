@@ -1,8 +1,8 @@
 //! The patches that `PATCH` knows, and who owns which field.
-use crate::codec;
+use crate::codec::{self, Of};
 use crate::server::Context;
 use crate::{clock, meta};
-use api::{ApiError, FieldError, Gvk, Value};
+use api::{ApiError, FieldError, Value};
 use http::StatusCode;
 use merge::apply::{ApplyError, Manager, apply, track_update};
 use merge::{PatchError, Set};
@@ -21,7 +21,13 @@ pub(crate) enum Patch {
 }
 
 impl Patch {
-    pub(crate) fn parse(content_type: &str, bytes: &[u8], gvk: &Gvk) -> Result<Self, ApiError> {
+    pub(crate) fn parse<'a>(
+        content_type: &str,
+        bytes: &[u8],
+        of: impl Into<Of<'a>>,
+    ) -> Result<Self, ApiError> {
+        let of = of.into();
+        let strategic = of.ty.is_some() && !of.is_custom();
         let json = || {
             serde_json::from_slice::<Value>(bytes)
                 .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))
@@ -29,7 +35,7 @@ impl Patch {
         match codec::media(content_type) {
             "application/json-patch+json" => Ok(Self::Json(json()?)),
             "application/merge-patch+json" => Ok(Self::Merge(json()?)),
-            "application/strategic-merge-patch+json" if codec::type_of(gvk).is_some() => {
+            "application/strategic-merge-patch+json" if strategic => {
                 Ok(Self::Strategic(json()?))
             }
             "application/apply-patch+yaml" => {
@@ -46,7 +52,8 @@ impl Patch {
             other => Err(ApiError::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json, application/apply-patch+yaml (not {other:?})"
+                 {}application/apply-patch+yaml (not {other:?})",
+                if strategic { "application/strategic-merge-patch+json, " } else { "" }
             ))),
         }
     }
@@ -81,13 +88,13 @@ impl Patch {
         }
     }
 
-    pub(crate) fn apply(
+    pub(crate) fn apply<'a>(
         &self,
         context: &Context,
-        gvk: &Gvk,
+        of: impl Into<Of<'a>>,
         old: &Value,
     ) -> Result<Value, ApiError> {
-        let ty = codec::type_of(gvk);
+        let ty = of.into().ty;
         match self {
             Self::Merge(patch) => Ok(merge::merge_patch(old, patch)),
             Self::Json(patch) => merge::json_patch(old, patch).map_err(patch_error),
@@ -119,13 +126,13 @@ fn applied(context: &Context, live: Option<&Value>, config: &Value) -> Result<Va
     codec::typed(&mut config, gvk)?;
     // What is not known is refused or dropped before anyone can own it.
     let validation = codec::FieldValidation::parse(context.query.get("fieldValidation"))?;
-    let checked = codec::known_fields(&config, gvk, validation)?;
+    let checked = codec::known_fields(&config, (&context.row).into(), validation)?;
     let ownership = Ownership::of(context);
     let force = context.query.flag("force");
     let done = apply(
         live,
         &checked,
-        codec::type_of(gvk),
+        context.row.ty(),
         &ownership.manager(),
         force,
         &ownership.ignored(),

@@ -5,6 +5,7 @@
 use crate::body::Body;
 use crate::cache::feed::{Caches, Observer};
 use crate::config::Config;
+use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::request_info::{Query, RequestInfo};
 use crate::table::{Row, Table};
@@ -16,7 +17,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode, header};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
@@ -48,7 +49,7 @@ pub struct Inner {
     pub metrics: Metrics,
     pub(crate) addresses: Arc<allocate::Allocator>,
     pub(crate) turns: quota::Turns,
-    table: RwLock<Arc<Table>>,
+    kinds: Arc<Kinds>,
     reads: Semaphore,
     writes: Semaphore,
     stopping: watch::Sender<bool>,
@@ -103,7 +104,9 @@ impl Server {
             Arc::clone(&addresses) as Arc<dyn Observer>,
             Arc::clone(&expiry) as Arc<dyn Observer>,
         ];
-        let caches = Arc::new(Caches::new(Arc::clone(&config.store), &table.rows, observers));
+        let kinds = Arc::new(Kinds::new(table));
+        let caches =
+            Arc::new(Caches::new(Arc::clone(&config.store), Arc::clone(&kinds), observers));
         let at = caches.load().await.map_err(crate::cache::feed::store_error)?;
         let server = Self(Arc::new(Inner {
             config,
@@ -112,7 +115,7 @@ impl Server {
             metrics: Metrics::default(),
             addresses,
             turns: quota::Turns::default(),
-            table: RwLock::new(Arc::new(table)),
+            kinds,
             reads: Semaphore::new(MAX_READS),
             writes: Semaphore::new(MAX_WRITES),
             stopping: watch::Sender::new(false),
@@ -155,7 +158,7 @@ impl Server {
     }
 
     pub fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+        self.kinds.table()
     }
 
     pub fn is_ready(&self) -> bool {
@@ -265,11 +268,11 @@ impl Server {
             user,
             peer: None,
             query,
+            warnings: row.deprecation().map(str::to_owned).into_iter().collect(),
             row,
             user_agent: header(header::USER_AGENT),
             accept: header(header::ACCEPT),
             content_type: header(header::CONTENT_TYPE),
-            warnings: Vec::new(),
             info,
         })
     }

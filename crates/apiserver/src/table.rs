@@ -1,4 +1,4 @@
-//! The rows that this server serves, by path: the built-in ones, and later those of CRDs.
+//! The rows that this server serves, by path: the built-in ones, and those of CRDs.
 use registry::{Info, Resource, Verbs};
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -98,7 +98,7 @@ impl Table {
         };
         table.groups.sort_by(|a, b| (place(a), &a.name).cmp(&(place(b), &b.name)));
         for group in &mut table.groups {
-            group.versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
+            group.versions.sort_by(|a, b| registry::versions::compare(b, a));
         }
         table
     }
@@ -134,19 +134,4 @@ impl Table {
             gvk.group == group && gvk.version == version
         })
     }
-}
-
-/// `v2` before `v1` before `v1beta1` before `v1alpha1`.
-fn version_rank(version: &str) -> (u8, u32, u32) {
-    let number = |text: &str| text.parse::<u32>().ok();
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
-    for (word, rank) in [("beta", 2), ("alpha", 1)] {
-        if let Some((major, minor)) = rest.split_once(word) {
-            return match (number(major), number(minor)) {
-                (Some(major), Some(minor)) => (rank, major, minor),
-                _ => (0, 0, 0),
-            };
-        }
-    }
-    number(rest).map_or((0, 0, 0), |major| (3, major, 0))
 }

@@ -38,9 +38,7 @@ impl<'a> Tabular<'a> {
     }
 
     pub(crate) fn row(&self, object: &Value) -> Value {
-        let cells: Vec<Value> =
-            self.row.columns().iter().map(|column| (column.cell)(object, self.now)).collect();
-        let mut row = json!({ "cells": cells });
+        let mut row = json!({ "cells": self.row.cells(object, self.now) });
         match self.include {
             Include::None => row["object"] = Value::Null,
             Include::Metadata => row["object"] = partial(object, self.meta_version),
@@ -50,19 +48,8 @@ impl<'a> Tabular<'a> {
     }
 
     pub(crate) fn table(&self, metadata: Value, rows: &[Value], columns: bool) -> Value {
-        let definitions: Vec<Value> = self
-            .row
-            .columns()
-            .iter()
-            .map(|column| {
-                json!({
-                    "name": column.name, "type": column.kind, "format": column.format,
-                    "description": column.description, "priority": column.priority,
-                })
-            })
-            .collect();
         let gvk = table_gvk(self.meta_version);
-        let definitions = if columns { Value::from(definitions) } else { Value::Null };
+        let definitions = if columns { self.row.headings() } else { Value::Null };
         json!({
             "kind": "Table", "apiVersion": gvk.api_version(), "metadata": metadata,
             "columnDefinitions": definitions, "rows": rows,

@@ -81,7 +81,7 @@ impl Context {
     /// What the client wants back of an object or list of this row.
     pub(crate) fn wanted(&self) -> Result<Wanted, ApiError> {
         let offer = Offer {
-            protobuf: crate::codec::has_protobuf(&self.row.info().gvk),
+            protobuf: self.row.ty().is_some_and(|ty| !ty.graph().is_custom()),
             // Nothing frames the events of a YAML watch.
             yaml: self.info.verb != "watch",
             forms: true,

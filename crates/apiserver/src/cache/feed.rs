@@ -1,5 +1,6 @@
 //! From the store to all caches: one range at the start, then one watch for good.
 use super::{Cache, Map, item::Item};
+use crate::kinds::{Kept, Kinds};
 use crate::table::Row;
 use api::{ApiError, Objects, Value};
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 /// All that the API server keeps is under this prefix.
 pub const PREFIX: &str = "/registry/";
 const END: &str = "/registry0";
+const DEFINITIONS: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
 /// How long a read waits for the caches to come up to the store.
 const MAX_WAIT: Duration = Duration::from_secs(3);
 /// Between attempts to reach a store that is away.
@@ -29,6 +31,7 @@ type Id = (String, String);
 /// Every resource's cache.
 pub struct Caches {
     store: Arc<dyn Store>,
+    kinds: Arc<Kinds>,
     caches: RwLock<HashMap<Id, Arc<Cache>>>,
     progress: watch::Sender<u64>,
     /// The last revision that this server has written.
@@ -38,9 +41,13 @@ pub struct Caches {
 
 impl Caches {
     /// Caches that are empty until [`Caches::load`].
-    pub fn new(store: Arc<dyn Store>, rows: &[Row], observers: Vec<Arc<dyn Observer>>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        kinds: Arc<Kinds>,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Self {
         let mut caches = HashMap::new();
-        let stored = || rows.iter().filter(|row| row.is_stored());
+        let stored = || kinds.built_in().iter().filter(|row| row.is_stored());
         // The row whose own name is the stored one decides what can be selected by.
         let own = stored().filter(|row| row.info().stored_as.is_none());
         for row in own.chain(stored()) {
@@ -51,6 +58,7 @@ impl Caches {
         Self {
             store,
             caches: RwLock::new(caches),
+            kinds,
             progress: watch::Sender::new(0),
             written: AtomicU64::new(0),
             observers,
@@ -122,6 +130,7 @@ impl Caches {
     /// Reads everything, and returns where the watch has to begin.
     pub async fn load(&self) -> Result<Revision, store::Error> {
         let page = self.store.range(PREFIX.to_owned()..END.to_owned(), ReadAt::Latest, 0).await?;
+        self.define_all(&page.entries);
         let mut maps: HashMap<Id, Map> = HashMap::new();
         for entry in &page.entries {
             let Some((cache, key)) = self.place(&entry.key) else { continue };
@@ -177,8 +186,14 @@ impl Caches {
             let change = change?;
             *after = change.revision();
             match &change {
-                Change::Put { entry, .. } => self.stored(entry),
-                Change::Deleted { old, at } => self.deleted(old, *at),
+                Change::Put { entry, .. } => {
+                    self.defined(entry).await?;
+                    self.stored(entry);
+                }
+                Change::Deleted { old, at } => {
+                    self.undefined(&old.key);
+                    self.deleted(old, *at);
+                }
                 Change::Progress(_) => {}
             }
             self.progress.send_if_modified(|at| {
@@ -188,6 +203,77 @@ impl Caches {
             });
         }
         Ok(())
+    }
+
+    fn keep(&self, cache: Cache) -> Option<Arc<Cache>> {
+        let (group, plural) = cache.row.info().storage();
+        let id = (group.to_owned(), plural.to_owned());
+        let mut caches = self.caches.write().unwrap_or_else(PoisonError::into_inner);
+        caches.insert(id, Arc::new(cache))
+    }
+
+    /// All definitions that there are: their caches, still empty, and the table.
+    fn define_all(&self, entries: &[Entry]) {
+        let mut gone = self.kinds.names();
+        for entry in entries {
+            let Some(name) = entry.key.strip_prefix(DEFINITIONS) else { continue };
+            gone.retain(|old| old != name);
+            let Ok(crd) = serde_json::from_slice::<Value>(&entry.value) else { continue };
+            if let Kept::By(row) = self.kinds.define(name, &crd)
+                && let Some(old) = self.keep(Cache::new(row))
+            {
+                old.close();
+            }
+        }
+        gone.iter().for_each(|name| self.undefined(&format!("{DEFINITIONS}{name}")));
+        self.kinds.publish();
+    }
+
+    /// Serves what a definition, if this is one, says now.
+    async fn defined(&self, entry: &Entry) -> Result<(), store::Error> {
+        let Some(name) = entry.key.strip_prefix(DEFINITIONS) else { return Ok(()) };
+        let Ok(crd) = serde_json::from_slice::<Value>(&entry.value) else { return Ok(()) };
+        if let Kept::By(row) = self.kinds.define(name, &crd) {
+            let (group, plural) = row.info().storage();
+            match self.of(group, plural) {
+                Some(old) => {
+                    self.keep(old.renewed(row));
+                    old.close();
+                }
+                None => {
+                    let cache = self.opened(row).await?;
+                    self.keep(cache);
+                }
+            }
+        }
+        self.kinds.publish();
+        Ok(())
+    }
+
+    /// A cache with what an earlier definition of the same name may have left.
+    async fn opened(&self, row: Row) -> Result<Cache, store::Error> {
+        let prefix = store_key(&row, "");
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let page = self.store.range(prefix.clone()..end, ReadAt::Latest, 0).await?;
+        let cache = Cache::new(row);
+        let items = page.entries.iter().filter_map(|entry| {
+            let (item, _) = decode(&cache, entry.key.strip_prefix(&prefix)?, entry)?;
+            Some((Arc::clone(&item.key), item))
+        });
+        let map = items.collect();
+        cache.replace(map, page.at.0);
+        Ok(cache)
+    }
+
+    /// Serves no more what a definition, if this is one, was about; its watches end.
+    fn undefined(&self, path: &str) {
+        let Some(name) = path.strip_prefix(DEFINITIONS) else { return };
+        let Some(id) = self.kinds.forget(name) else { return };
+        self.kinds.publish();
+        let mut caches = self.caches.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = caches.remove(&id) {
+            cache.close();
+        }
     }
 
     fn stored(&self, entry: &Entry) {
@@ -228,9 +314,15 @@ pub fn store_key(row: &Row, key: &str) -> String {
 
 fn decode(cache: &Cache, key: &str, entry: &Entry) -> Option<(Arc<Item>, Value)> {
     match serde_json::from_slice::<Value>(&entry.value) {
-        Ok(value) => {
+        Ok(mut value) => {
             let key = Arc::from(key);
-            let item = Item::new(key, &entry.value, entry.modified.0, &cache.row, &value);
+            let (row, revision) = (&cache.row, entry.modified.0);
+            let outdated = row.freshen(&mut value);
+            let mut item = match outdated {
+                true => Item::new(key, &super::canonical(&value), revision, row, &value),
+                false => Item::new(key, &entry.value, revision, row, &value),
+            };
+            item.outdated = outdated;
             Some((Arc::new(item), value))
         }
         Err(error) => {

@@ -16,6 +16,8 @@ pub struct Item {
     /// JSON, with the resource version.
     pub json: Bytes,
     pub revision: u64,
+    /// What is stored is not quite this: it was written under an earlier definition.
+    pub outdated: bool,
     labels: Box<[(Box<str>, Box<str>)]>,
     /// In the order of the row's selectable fields.
     fields: Box<[Box<str>]>,
@@ -60,8 +62,9 @@ impl Item {
             key,
             json: with_revision(stored, revision),
             revision,
+            outdated: false,
             labels: labels.into(),
-            fields: row.selectable_fields().iter().map(field).collect(),
+            fields: row.fields().iter().map(field).collect(),
             part: OnceLock::new(),
         }
     }
@@ -105,7 +108,7 @@ impl Filter {
             let field = match term.path.as_str() {
                 "metadata.name" => Field::Name,
                 "metadata.namespace" if row.info().namespaced() => Field::Namespace,
-                path => match row.selectable_fields().iter().position(|have| *have == path) {
+                path => match row.fields().iter().position(|have| *have == path) {
                     Some(index) => Field::Row(index),
                     None => return Err(path.to_owned()),
                 },

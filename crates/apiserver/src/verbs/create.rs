@@ -22,8 +22,8 @@ pub(crate) async fn create(
 ) -> Result<Response<Body>, ApiError> {
     context.wanted()?;
     let validation = FieldValidation::parse(context.query.get("fieldValidation"))?;
-    let gvk = context.row.info().gvk.clone();
-    let (value, warnings) = codec::decode(bytes, &context.content_type, &gvk, validation)?;
+    let (value, warnings) =
+        codec::decode(bytes, &context.content_type, &context.row, validation)?;
     context.warnings.extend(warnings);
     let json = insert(context, value, false).await?;
     object::respond(context, StatusCode::CREATED, json)
@@ -104,7 +104,7 @@ async fn insert_named(
     }
     row.prepare_create(&mut value);
     subresource::stamp_requester(context, &mut value);
-    Ownership::of(context).created(&mut value, codec::type_of(&info.gvk), applied);
+    Ownership::of(context).created(&mut value, row.ty(), applied);
     let mut errors = validate_meta(
         &value["metadata"],
         info.namespaced(),

@@ -285,12 +285,15 @@ fn plan(context: &Context, options: &Options, old: &Value) -> Next {
         Deletion::Now => 0,
         Deletion::Graceful { grace_seconds } => grace_seconds.max(0),
     };
-    let before = meta::finalizers(old);
+    let mut new = old.clone();
+    if !deleting {
+        row.prepare_delete(&mut new, &clock::now_text());
+    }
+    let before = meta::finalizers(&new);
     let finalizers = propagate(&before, options.propagation.as_deref());
     let is_namespace = row.group().is_empty() && row.plural() == "namespaces";
     let held = !finalizers.is_empty()
         || is_namespace && old["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-    let mut new = old.clone();
     meta::set_finalizers(&mut new, &finalizers);
     if deleting {
         let left = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();

@@ -32,13 +32,12 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     context.wanted()?;
     let validation = FieldValidation::parse(context.query.get("fieldValidation"))?;
     let source = if context.info.verb == "patch" {
-        let ty = &context.row.info().gvk;
-        let patch = Patch::parse(&context.content_type, bytes, ty)?;
+        let patch = Patch::parse(&context.content_type, bytes, &context.row)?;
         patch.check(context)?;
         Source::Patch(patch, validation)
     } else {
-        let gvk = context.row.info().gvk.clone();
-        let (value, warnings) = codec::decode(bytes, &context.content_type, &gvk, validation)?;
+        let (value, warnings) =
+            codec::decode(bytes, &context.content_type, &context.row, validation)?;
         context.warnings.extend(warnings);
         Source::Put(value)
     };
@@ -52,6 +51,8 @@ struct Current {
     json: Bytes,
     revision: u64,
     fresh: bool,
+    /// What is stored is not quite this.
+    outdated: bool,
 }
 
 /// Changes the object that the path names, or makes it where the row and the source allow that.
@@ -78,6 +79,7 @@ pub(crate) async fn change(
                     json: with_revision(&entry.value, entry.modified.0),
                     revision: entry.modified.0,
                     fresh: true,
+                    outdated: false,
                 });
                 if current.is_none() {
                     return Err(context.not_found());
@@ -110,6 +112,7 @@ fn cached(context: &Context, fresh: bool) -> Result<Option<Current>, ApiError> {
         json: item.json.clone(),
         revision: item.revision,
         fresh,
+        outdated: item.outdated,
     }))
 }
 
@@ -122,8 +125,7 @@ async fn make(context: &mut Context, source: &Source) -> Result<(StatusCode, Byt
         Source::Put(value) if context.row.info().create_on_update => (value.clone(), false),
         Source::Patch(patch, validation) if patch.is_apply() => {
             let made = patch.create(context)?;
-            let gvk = context.row.info().gvk.clone();
-            let (value, warnings) = codec::recheck(&made, &gvk, *validation)?;
+            let (value, warnings) = codec::recheck(&made, &context.row, *validation)?;
             context.warnings.extend(warnings);
             (value, true)
         }
@@ -153,9 +155,8 @@ async fn attempt(
         Source::Put(value) => value.clone(),
         Source::Made(make) => make(&old.value)?,
         Source::Patch(patch, validation) => {
-            let patched = patch.apply(context, &row.info().gvk, &old.value)?;
-            let gvk = row.info().gvk.clone();
-            let (value, warnings) = codec::recheck(&patched, &gvk, *validation)?;
+            let patched = patch.apply(context, &row, &old.value)?;
+            let (value, warnings) = codec::recheck(&patched, &row, *validation)?;
             context.warnings.extend(warnings);
             value
         }
@@ -189,7 +190,7 @@ async fn attempt(
     if dry_run {
         return Ok(Attempt::Done(with_revision(&bytes, old.revision)));
     }
-    if with_revision(&bytes, old.revision) == old.json && !gone {
+    if with_revision(&bytes, old.revision) == old.json && !gone && !old.outdated {
         return Ok(if old.fresh { Attempt::Done(old.json.clone()) } else { Attempt::Unsure });
     }
     let key = feed::store_key(&row, &context.key());
@@ -299,6 +300,7 @@ fn prepare(
     let row = &context.row;
     let server = &context.server;
     let sub = context.info.subresource.as_str();
+    let has_status = row.info().subresources.iter().any(|sub| sub.name == "status");
     if let (Some(map), false) = (new.as_object_mut(), sub.is_empty()) {
         subresource::keep_rest(sub, map, old);
     }
@@ -312,8 +314,7 @@ fn prepare(
     }
     row.default(new);
     if sub.is_empty() {
-        let status = row.info().subresources.iter().any(|sub| sub.name == "status");
-        if let (Some(map), true) = (new.as_object_mut(), status) {
+        if let (Some(map), true) = (new.as_object_mut(), has_status) {
             match old.get("status") {
                 Some(status) => map.insert("status".into(), status.clone()),
                 None => map.remove("status"),
@@ -324,7 +325,7 @@ fn prepare(
         row.prepare_subresource(sub, new, old);
     }
     // That a pod is put on a node is no change of what is wanted of it.
-    if row.info().generation && sub != "binding" && !meta::same_desire(new, old) {
+    if row.info().generation && sub != "binding" && !meta::same_desire(new, old, has_status) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
         meta::of(new).insert("generation".into(), generation.into());
     }
@@ -332,7 +333,6 @@ fn prepare(
         Source::Patch(patch, _) => Some(patch),
         _ => None,
     };
-    let ty = codec::type_of(&row.info().gvk);
-    Ownership::of(context).updated(new, old, ty, patch);
+    Ownership::of(context).updated(new, old, row.ty(), patch);
     Ok(())
 }
