@@ -2,6 +2,7 @@
 use api::k8s::api::apps::v1::{DeploymentCondition, ReplicaSetCondition};
 use api::k8s::api::batch::v1::JobCondition;
 use api::k8s::api::certificates::v1::CertificateSigningRequestCondition;
+use api::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionCondition;
 use api::k8s::api::core::v1::{
     NamespaceCondition, NodeCondition, PodCondition, ReplicationControllerCondition,
 };
@@ -62,6 +63,7 @@ condition!(
     last_update_time
 );
 condition!(JobCondition, std::convert::identity, String::as_str, last_probe_time);
+condition!(CustomResourceDefinitionCondition, std::convert::identity, String::as_str);
 condition!(PodCondition, std::convert::identity, String::as_str);
 condition!(NodeCondition, std::convert::identity, String::as_str, last_heartbeat_time);
 

@@ -6,6 +6,7 @@ mod amount;
 mod cluster_role_aggregation;
 mod conditions;
 mod csr;
+mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -63,6 +64,7 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(endpoint_slice_mirroring::Mirroring),
     |_| Arc::new(endpoints::EndpointsObjects),
     |_| Arc::new(namespace::Namespaces),
+    |_| Arc::new(custom_resource_definition::Definitions),
     |_| Arc::new(csr::Approving),
     |_| Arc::new(csr::Signing),
     |_| Arc::new(csr::Cleaning),

@@ -1,7 +1,7 @@
 //! Lets a namespace go that is being deleted, once it is empty.
 use api::Key;
 use api::k8s::api::core::v1::{Namespace, Pod};
-use reconcile::{Controller, Effect, Plan, Turn, Watch, meta};
+use reconcile::{Controller, Effect, Plan, Target, Turn, Watch, meta};
 use std::time::Duration;
 
 pub(crate) struct Namespaces;
@@ -33,7 +33,8 @@ impl Controller for Namespaces {
         let waits = finalizers.is_some_and(|list| list.iter().any(|f| f == "kubernetes"));
         if meta::is_deleting(&namespace.metadata) && waits {
             let uid = meta::uid(&namespace.metadata).to_owned();
-            plan.push(Effect::EmptyNamespace { key: turn.key.clone(), uid });
+            let target = Target::of::<Namespace>();
+            plan.push(Effect::Empty { target, key: turn.key.clone(), uid });
             plan.look_again_after(AGAIN_AFTER);
         }
         plan
@@ -59,7 +60,7 @@ mod tests {
                 "finalizers": ["held"] } }),
         );
         let uid = "uid-Namespace-a".to_owned();
-        let want = [Effect::EmptyNamespace { key: key.clone(), uid }];
+        let want = [Effect::Empty { target: Target::of::<Namespace>(), key: key.clone(), uid }];
         assert_eq!(sim.plan(&Namespaces, &key).effects, want);
         sim.patch::<Namespace>(&key, &json!({ "spec": { "finalizers": [] } }));
         assert!(sim.plan(&Namespaces, &key).is_settled());

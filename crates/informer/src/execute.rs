@@ -1,6 +1,6 @@
 //! The one place that writes: carries a plan's effects out.
 use crate::reflector::Chain;
-use crate::{Recorder, namespace};
+use crate::{Recorder, definition, namespace};
 use api::{Key, Revision, Value};
 use client::{Client, DeleteParams, Error, Patch, Resource, revision_of};
 use futures_util::future::join_all;
@@ -132,8 +132,11 @@ impl Executor {
                 return self.delete(target, resource, key, uid, grace_seconds, notes).await;
             }
             Effect::Sign(request) => (request.key.name.clone(), None, self.sign(&request).await),
-            Effect::EmptyNamespace { key, uid } => {
-                let result = namespace::empty(&self.client, &key.name, &uid).await;
+            Effect::Empty { key, uid, .. } => {
+                let result = match target.plural() {
+                    "namespaces" => namespace::empty(&self.client, &key.name, &uid).await,
+                    _ => definition::empty(&self.client, &resource, &key, &uid).await,
+                };
                 (key.name, None, result)
             }
             Effect::Event(_) | Effect::IfAllowed { .. } => return Done::Nothing,

@@ -5,6 +5,7 @@
 mod backoff;
 mod caches;
 mod correlate;
+mod definition;
 mod execute;
 mod gate;
 mod namespace;

@@ -7,7 +7,7 @@ use api::{Key, Value};
 use client::{Client, DeleteParams, Error, ListParams, Patch, Propagation, Resource};
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 const FINALIZER: &str = "kubernetes";
 /// Objects of one kind that are named in a page while what is left is counted.
@@ -81,9 +81,12 @@ async fn discover(client: &Client, left: &mut Left) -> Result<(Vec<Kind>, Vec<Ki
     let mut served = vec![(String::new(), "v1".to_owned())];
     for group in groups["groups"].as_array().into_iter().flatten() {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        served.push((text(&group["name"]), text(&group["preferredVersion"]["version"])));
+        // A kind need not be in the preferred version of its group.
+        let versions = group["versions"].as_array().into_iter().flatten();
+        served.extend(versions.map(|version| (text(&group["name"]), text(&version["version"]))));
     }
     let (mut pods, mut rest) = (Vec::new(), Vec::new());
+    let mut known = HashSet::new();
     for (group, version) in served {
         let path = match group.as_str() {
             "" => format!("/api/{version}"),
@@ -99,6 +102,9 @@ async fn discover(client: &Client, left: &mut Left) -> Result<(Vec<Kind>, Vec<Ki
         for found in list.resources {
             let can = |verb: &str| found.verbs.iter().any(|v| v == verb);
             if !found.namespaced || found.name.contains('/') || !can("delete") || !can("list") {
+                continue;
+            }
+            if !known.insert((group.clone(), found.name.clone())) {
                 continue;
             }
             let resource = Resource::new(&group, &version, &found.name);

@@ -51,9 +51,10 @@ pub enum Effect {
         review: Value,
         then: Box<Effect>,
     },
-    /// Deletes whatever is left in a namespace that is being deleted, and lets it go when nothing
-    /// is. Fails while something is left.
-    EmptyNamespace {
+    /// Deletes whatever is left in a namespace, or of a custom resource's objects, that is being
+    /// deleted, and lets it go when nothing is. Fails while something is left.
+    Empty {
+        target: Target,
         key: Key,
         uid: String,
     },
@@ -194,12 +195,12 @@ impl Effect {
             | Self::Patch { target, .. }
             | Self::PutSub { target, .. }
             | Self::PostSub { target, .. }
-            | Self::Delete { target, .. } => Some(*target),
+            | Self::Delete { target, .. }
+            | Self::Empty { target, .. } => Some(*target),
             Self::Sign(_) => {
                 Some(Target::of::<api::k8s::api::certificates::v1::CertificateSigningRequest>())
             }
             Self::IfAllowed { then, .. } => then.target(),
-            Self::EmptyNamespace { .. } => Some(Target::of::<api::k8s::api::core::v1::Namespace>()),
             Self::Event(_) => None,
         }
     }
@@ -212,7 +213,7 @@ impl Effect {
             Self::Delete { .. } => "delete",
             Self::Sign(_) => "sign",
             Self::IfAllowed { then, .. } => then.verb(),
-            Self::EmptyNamespace { .. } => "empty",
+            Self::Empty { .. } => "empty",
             Self::Event(_) => "event",
         }
     }

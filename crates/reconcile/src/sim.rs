@@ -175,7 +175,7 @@ impl Sim {
                 }
             }
             Effect::IfAllowed { then, .. } => self.execute(*then),
-            Effect::PostSub { .. } | Effect::Sign(_) | Effect::EmptyNamespace { .. } => {}
+            Effect::PostSub { .. } | Effect::Sign(_) | Effect::Empty { .. } => {}
             Effect::Delete { target, key, uid, grace_seconds, notes } => {
                 let Some(object) = self.objects.get(&(target, key.clone())) else { return };
                 assert_eq!(object["metadata"]["uid"], json!(uid), "deletes another {key}");
