@@ -3,6 +3,7 @@
 //! Documents are made when asked for and not kept: they are large and asked for seldom. Their tags
 //! are of what they are made from, so a client that has one is answered without making it.
 use crate::body::Body;
+use crate::cache::{feed::Caches, item::Item};
 use crate::discovery::{self, tag_of};
 use crate::reply;
 use crate::server::Server;
@@ -11,8 +12,9 @@ use crate::wellknown::GIT_VERSION;
 use api::ApiError;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use schema::{PathInfo, SubPath};
+use schema::{Custom, PathInfo, SubPath};
 use serde_json::{Map, json};
+use std::sync::Arc;
 
 const V2_PROTO: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
@@ -37,6 +39,7 @@ pub(crate) fn wish(
     rest: &[&str],
 ) -> Result<Wish, ApiError> {
     let table = server.table();
+    let caches = &server.caches;
     match rest {
         ["v3"] => {
             let mut paths = Map::new();
@@ -47,15 +50,16 @@ pub(crate) fn wish(
             }
             Ok(Wish::Now(reply::json(StatusCode::OK, &json!({ "paths": paths }))))
         }
-        ["v3", "api", version] => v3(&table, request, "", version),
-        ["v3", "apis", group, version] => v3(&table, request, group, version),
-        ["v2"] => Ok(v2(&table, request)),
+        ["v3", "api", version] => v3(&table, caches, request, "", version),
+        ["v3", "apis", group, version] => v3(&table, caches, request, group, version),
+        ["v2"] => Ok(v2(&table, caches, request)),
         _ => Err(ApiError::no_such_path()),
     }
 }
 
 fn v3(
     table: &Table,
+    caches: &Caches,
     request: &Request<Body>,
     group: &str,
     version: &str,
@@ -67,15 +71,16 @@ fn v3(
     if discovery::has_tag(request, &tag) {
         return Ok(Wish::Now(discovery::not_modified(&tag)));
     }
-    let rows: Vec<PathInfo> = table.of_version(group, version).map(path_info).collect();
+    let rows: Vec<Source> = table.of_version(group, version).map(|r| source(r, caches)).collect();
     let (group, version) = (group.to_owned(), version.to_owned());
     let make = Box::new(move || {
+        let rows: Vec<PathInfo> = rows.into_iter().map(Source::whole).collect();
         schema::openapi_v3(schema::builtin(), &group, &version, &rows).to_string().into_bytes()
     });
     Ok(Wish::Make { media: "application/json".into(), tag, make })
 }
 
-fn v2(table: &Table, request: &Request<Body>) -> Wish {
+fn v2(table: &Table, caches: &Caches, request: &Request<Body>) -> Wish {
     let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let proto = accept.is_some_and(|accept| accept.contains("proto-openapi.spec.v2"));
     let all: String =
@@ -84,9 +89,10 @@ fn v2(table: &Table, request: &Request<Body>) -> Wish {
     if discovery::has_tag(request, &tag) {
         return Wish::Now(discovery::not_modified(&tag));
     }
-    let rows: Vec<PathInfo> = table.rows.iter().map(path_info).collect();
+    let rows: Vec<Source> = table.rows.iter().map(|row| source(row, caches)).collect();
     let media = if proto { V2_PROTO } else { "application/json" };
     let make = Box::new(move || {
+        let rows: Vec<PathInfo> = rows.into_iter().map(Source::whole).collect();
         let graph = schema::builtin();
         if proto {
             schema::openapi_v2_proto(graph, &rows)
@@ -131,5 +137,37 @@ fn path_info(row: &Row) -> PathInfo {
         namespaced: info.namespaced(),
         verbs: own(info.verbs),
         subresources: subresources.collect(),
+        custom: row.origin().map(|origin| Custom {
+            list_kind: row.list_kind().into_owned(),
+            revision: format!("{} {}", origin.uid, origin.generation),
+            schema: Arc::default(),
+        }),
+    }
+}
+
+/// A row, and the definition that has its schema: read only when the document is made.
+struct Source {
+    info: PathInfo,
+    definition: Option<Arc<Item>>,
+}
+
+fn source(row: &Row, caches: &Caches) -> Source {
+    let definition = row.origin().and_then(|origin| {
+        let definitions = caches.of("apiextensions.k8s.io", "customresourcedefinitions")?;
+        definitions.get(&origin.definition)
+    });
+    Source { info: path_info(row), definition }
+}
+
+impl Source {
+    fn whole(mut self) -> PathInfo {
+        if let (Some(custom), Some(definition)) = (&mut self.info.custom, self.definition) {
+            let mut definition = definition.value();
+            let versions = definition["spec"]["versions"].as_array_mut().into_iter().flatten();
+            let named = versions.into_iter().find(|v| v["name"] == *self.info.gvk.version);
+            let schema = named.map(|version| version["schema"]["openAPIV3Schema"].take());
+            custom.schema = Arc::new(schema.unwrap_or_default());
+        }
+        self.info
     }
 }

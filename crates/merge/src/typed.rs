@@ -3,7 +3,7 @@
 //!
 //! A type that the schema does not know is deduced from the value: maps are granular, lists atomic.
 use crate::fields::{Elem, Set};
-use schema::{ListType, Scalar, Shape, TypeRef};
+use schema::{Extra, ListType, Scalar, Shape, TypeRef};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,7 +119,14 @@ pub(crate) fn check(value: &Value, ty: Ty<'_>, path: &str, errors: &mut Vec<Stri
     match (form(ty, value), value) {
         (Form::Members, Value::Object(members)) => {
             for (name, value) in members {
-                check(value, child(ty, name), &format!("{path}.{name}"), errors);
+                let path = format!("{path}.{name}");
+                let object = ty.and_then(|ty| ty.object());
+                match child(ty, name) {
+                    None if object.is_some_and(|object| object.extra == Extra::Prune) => {
+                        errors.push(format!("{path}: field not declared in schema"));
+                    }
+                    kid => check(value, kid, &path, errors),
+                }
             }
         }
         (form @ (Form::Set | Form::Keyed(_)), Value::Array(items)) => {
@@ -139,7 +146,41 @@ pub(crate) fn check(value: &Value, ty: Ty<'_>, path: &str, errors: &mut Vec<Stri
                 }
             }
         }
-        _ => {}
+        (form, value) => {
+            if let Some(wanted) = misfit(ty, &form, value) {
+                errors.push(format!("{path}: expected {wanted}, got {}", go_type(value)));
+            }
+        }
+    }
+}
+
+/// What a custom resource's value should have been; those of built-in types have been decoded.
+fn misfit(ty: Ty<'_>, form: &Form<'_>, value: &Value) -> Option<&'static str> {
+    let ty = ty.filter(|ty| ty.graph().is_custom() && !value.is_null())?;
+    let (wanted, fits) = match (form, ty.shape()) {
+        (_, Shape::Scalar(Scalar::String(_))) => ("string", value.is_string()),
+        (_, Shape::Scalar(Scalar::Bool)) => ("boolean", value.is_boolean()),
+        (_, Shape::Scalar(Scalar::Int64 | Scalar::Float)) => {
+            ("numeric (int or float)", value.is_number())
+        }
+        (_, Shape::List(_)) => ("list", value.is_array()),
+        (_, Shape::Map(_)) => ("map", value.is_object()),
+        // Rules say more of what has no type.
+        (Form::Members, Shape::Object(_)) if ty.node().rules.is_none() => ("map", false),
+        _ => return None,
+    };
+    (!fits).then_some(wanted)
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "map",
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 /// One version of a custom resource.
 pub struct CustomResource {
     info: Info,
+    list_kind: String,
     graph: Arc<Graph>,
     short_names: Box<[String]>,
     categories: Box<[String]>,
@@ -78,6 +79,9 @@ impl Resource for CustomResource {
     }
     fn origin(&self) -> Option<&Origin> {
         Some(&self.origin)
+    }
+    fn list_kind(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.list_kind)
     }
     fn short_names(&self) -> Vec<&str> {
         self.short_names.iter().map(String::as_str).collect()

@@ -268,6 +268,9 @@ pub trait Resource: Send + Sync {
     fn origin(&self) -> Option<&Origin> {
         None
     }
+    fn list_kind(&self) -> Cow<'_, str> {
+        Cow::Owned(format!("{}List", self.info().gvk.kind))
+    }
     fn short_names(&self) -> Vec<&str> {
         self.info().short_names.to_vec()
     }

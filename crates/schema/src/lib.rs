@@ -27,6 +27,6 @@ pub use graph::{
     Descriptions, Extra, Field, Graph, GraphBuilder, List, ListType, Map, Node, Object, Omit,
     OneOf, Scalar, Shape, Strategies, TypeId, TypeRef, Wire,
 };
-pub use openapi::{PathInfo, SubPath, openapi_v2, openapi_v2_proto, openapi_v3};
+pub use openapi::{Custom, PathInfo, SubPath, openapi_v2, openapi_v2_proto, openapi_v3};
 pub use proto::{PROTO_MAGIC, ProtoError, decode_proto, decode_proto_body};
 pub use yaml::{YamlError, decode_yaml, write::to_yaml, yaml_to_json};

@@ -4,6 +4,7 @@
 //! protobuf that client-go asks for. What `kubectl` takes from them: descriptions, the kinds behind
 //! paths, merge keys and strategies, and which queries a PATCH takes. Made on demand; the server
 //! caches what it serves.
+mod custom;
 mod gnostic;
 mod paths;
 
@@ -13,6 +14,7 @@ use crate::graph::{
     Descriptions, Field, Graph, ListType, Object, Omit, Scalar, Shape, TypeId, TypeRef,
 };
 use api::Gvk;
+pub use custom::Custom;
 pub use gnostic::openapi_v2_proto;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,8 @@ pub struct PathInfo {
     /// `get`, `list`, `create`, `update`, `patch`, `delete`, `deletecollection`, `watch`.
     pub verbs: Vec<String>,
     pub subresources: Vec<SubPath>,
+    /// Of custom resources only.
+    pub custom: Option<Custom>,
 }
 
 /// A subresource, such as `status`, and the kind that it speaks.
@@ -105,6 +109,9 @@ struct Writer<'g> {
     kinds: BTreeMap<TypeId, Vec<Value>>,
     pending: Vec<TypeId>,
     seen: BTreeSet<TypeId>,
+    /// The definitions of custom kinds, and their names by kind.
+    definitions: Map<String, Value>,
+    made: BTreeMap<Gvk, String>,
 }
 
 impl<'g> Writer<'g> {
@@ -117,7 +124,16 @@ impl<'g> Writer<'g> {
             kinds.entry(id).or_default().push(gvk_value(gvk));
         }
         let docs = graph.descriptions();
-        Self { graph, dialect, docs, kinds, pending: Vec::new(), seen: BTreeSet::new() }
+        Self {
+            graph,
+            dialect,
+            docs,
+            kinds,
+            pending: Vec::new(),
+            seen: BTreeSet::new(),
+            definitions: Map::new(),
+            made: BTreeMap::new(),
+        }
     }
 
     fn prefix(&self) -> &'static str {
@@ -138,14 +154,15 @@ impl<'g> Writer<'g> {
 
     /// The schema for a kind, wherever a path speaks of it.
     fn kind(&mut self, gvk: &Gvk) -> Value {
-        match self.graph.type_of(gvk) {
-            Some(ty) => self.plain(ty),
-            None => json!({"type": "object"}),
+        match (self.made.get(gvk), self.graph.type_of(gvk)) {
+            (Some(model), _) => json!({"$ref": format!("{}{model}", self.prefix())}),
+            (None, Some(ty)) => self.plain(ty),
+            (None, None) => json!({"type": "object"}),
         }
     }
 
     fn definitions(mut self) -> Map<String, Value> {
-        let mut out = Map::new();
+        let mut out = std::mem::take(&mut self.definitions);
         while let Some(id) = self.pending.pop() {
             let ty = self.graph.get(id);
             if let Some(model) = &ty.node().model {

@@ -61,7 +61,7 @@ pub(crate) async fn list(context: &Context) -> Result<Response<Body>, ApiError> 
 
 pub(crate) fn list_gvk(row: &crate::table::Row) -> Gvk {
     let gvk = &row.info().gvk;
-    Gvk::new(&gvk.api_version(), &format!("{}List", gvk.kind))
+    Gvk::new(&gvk.api_version(), &row.list_kind())
 }
 
 fn metadata(listing: &Listing) -> Value {
@@ -83,8 +83,9 @@ pub(crate) fn filter(context: &Context) -> Result<Filter, ApiError> {
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let cache = read::cache(context)?;
     let refuse = |path: String| {
-        ApiError::bad_request(match context.row.selectable_fields() {
-            [] => format!(
+        // Upstream's kinds without fields of their own say it in other words.
+        ApiError::bad_request(match (&context.row, context.row.selectable_fields()) {
+            (Row::Static(_), []) => format!(
                 "{path:?} is not a known field selector: only \"metadata.name\", \
                  \"metadata.namespace\""
             ),

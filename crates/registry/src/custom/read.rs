@@ -60,7 +60,10 @@ impl Definition {
         let webhook = crd["spec"]["conversion"]["strategy"] == "Webhook";
         let served = rows.iter().filter(|(version, _)| {
             // What only a webhook could convert is not served at all.
-            version["served"] == true && (!webhook || version == stored)
+            let is_stored = version == stored;
+            // What is stored is served to the end: it is through there that it is deleted.
+            (version["served"] == true || brief.terminating && is_stored)
+                && (!webhook || is_stored)
         });
         let served: Vec<Arc<CustomResource>> = match brief.established {
             true => served.map(|(_, row)| Arc::clone(row)).collect(),
@@ -137,6 +140,7 @@ impl<'a> Brief<'a> {
         let stored = self.gvk(stored);
         CustomResource {
             stored: (stored.version != gvk.version).then(|| stored.api_version().into_owned()),
+            list_kind: self.name(crd, "listKind"),
             info: self.info(crd, gvk, subresources["status"].is_object(), scale.is_some()),
             graph,
             short_names: texts("shortNames"),
@@ -154,11 +158,6 @@ impl<'a> Brief<'a> {
             Some("Namespaced") => Scope::Namespaced,
             _ => Scope::Cluster,
         };
-        let name = |name: &str| {
-            let accepted = self.accepted[name].as_str().filter(|name| !name.is_empty());
-            let asked = crd["spec"]["names"][name].as_str();
-            Cow::Owned(accepted.or(asked).unwrap_or_default().to_owned())
-        };
         let verbs = if self.terminating { Verbs::ALL.without(Verbs::CREATE) } else { Verbs::ALL };
         let mut info = Info::new(gvk, "", scope)
             .conditional_update()
@@ -170,9 +169,16 @@ impl<'a> Brief<'a> {
                 (false, true) => SCALE,
                 (true, true) => BOTH,
             });
-        info.plural = name("plural");
-        info.singular = name("singular");
+        info.plural = self.name(crd, "plural").into();
+        info.singular = self.name(crd, "singular").into();
         info
+    }
+
+    /// As it has been accepted, or else as it is wished for.
+    fn name(&self, crd: &Value, name: &str) -> String {
+        let accepted = self.accepted[name].as_str().filter(|name| !name.is_empty());
+        let asked = crd["spec"]["names"][name].as_str();
+        accepted.or(asked).unwrap_or_default().to_owned()
     }
 }
 

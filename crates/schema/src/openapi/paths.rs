@@ -12,6 +12,13 @@ const PATCHES: [&str; 5] = [
     "application/apply-patch+cbor",
 ];
 
+/// A custom resource has no Go type that would say how lists are merged.
+const CUSTOM_PATCHES: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
 /// One thing that can be done: what the path, the verb and the kind make of it.
 struct Action<'r> {
     /// As `x-kubernetes-action` says it: `list`, `get`, `post`, `put`, `patch`, ...
@@ -35,7 +42,7 @@ impl Writer<'_> {
             "description": "get available resources",
             "operationId": format!("get{}{}APIResources", camel_group(group), upper(version)),
             "tags": [tag(group, version)],
-            "responses": self.responses(content, false),
+            "responses": self.responses(content, &produced(false, false)),
         });
         let mut paths = Map::new();
         paths.insert(format!("{root}/"), json!({"get": operation}));
@@ -44,13 +51,19 @@ impl Writer<'_> {
 
     /// Adds the paths of a resource and of its subresources.
     pub(super) fn row(&mut self, row: &PathInfo, paths: &mut Map<String, Value>) {
+        if let Some(custom) = &row.custom {
+            self.custom(row, custom);
+        }
         let root = root(&row.gvk.group, &row.gvk.version);
         let has = |verb: &str| row.verbs.iter().any(|have| have == verb);
         let scope = if row.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("{root}{scope}/{}", row.plural);
         let item = format!("{collection}/{{name}}");
         let kind = &row.gvk.kind;
-        let list = Gvk { kind: format!("{kind}List").into(), ..row.gvk.clone() };
+        let list = match &row.custom {
+            Some(custom) => custom.list_gvk(&row.gvk),
+            None => Gvk { kind: format!("{kind}List").into(), ..row.gvk.clone() },
+        };
         let act = |name, method, word, text: String| Action {
             name,
             method,
@@ -177,7 +190,8 @@ impl Writer<'_> {
         out.insert("description".into(), action.text.as_str().into());
         out.insert("operationId".into(), id.into());
         out.insert("tags".into(), json!([tag(group, version)]));
-        out.insert("responses".into(), self.responses(content, action.name == "list"));
+        let produced = produced(action.name == "list", row.custom.is_some());
+        out.insert("responses".into(), self.responses(content, &produced));
         out.insert("x-kubernetes-action".into(), action.name.into());
         out.insert("x-kubernetes-group-version-kind".into(), gvk_value(action.gvk));
         let names: &[&str] = match action.name {
@@ -199,12 +213,16 @@ impl Writer<'_> {
             _ => None,
         };
         if let Some(schema) = body {
-            let patch = action.name == "patch";
+            let kinds = match (action.name, row.custom.is_some()) {
+                ("patch", false) => &PATCHES[..],
+                ("patch", true) => &CUSTOM_PATCHES,
+                _ => &["*/*"],
+            };
             let required = !action.name.starts_with("delete");
-            self.body(schema, patch, required, &mut out, &mut parameters);
+            self.body(schema, kinds, required, &mut out, &mut parameters);
         }
         if self.dialect == Dialect::V2 {
-            out.insert("produces".into(), json!(produced(action.name == "list")));
+            out.insert("produces".into(), json!(produced));
             out.insert("schemes".into(), json!(["https"]));
         }
         if !parameters.is_empty() {
@@ -216,12 +234,11 @@ impl Writer<'_> {
     fn body(
         &self,
         schema: Value,
-        patch: bool,
+        kinds: &[&str],
         required: bool,
         out: &mut Map<String, Value>,
         parameters: &mut Vec<Value>,
     ) {
-        let kinds: &[&str] = if patch { &PATCHES } else { &["*/*"] };
         match self.dialect {
             Dialect::V2 => {
                 let mut body = json!({"name": "body", "in": "body", "schema": schema});
@@ -245,14 +262,14 @@ impl Writer<'_> {
         }
     }
 
-    fn responses(&self, schema: Value, watch: bool) -> Value {
+    fn responses(&self, schema: Value, produced: &[&str]) -> Value {
         match self.dialect {
             Dialect::V2 => json!({
                 "200": {"description": "OK", "schema": schema},
                 "401": {"description": "Unauthorized"},
             }),
             Dialect::V3 => {
-                let content: Map<String, Value> = produced(watch)
+                let content: Map<String, Value> = produced
                     .iter()
                     .map(|kind| ((*kind).to_owned(), json!({"schema": schema})))
                     .collect();
@@ -338,15 +355,18 @@ const PARAMETERS: [(&str, &str, &str); 20] = [
     ),
 ];
 
-fn produced(watch: bool) -> &'static [&'static str] {
-    let all = &[
+fn produced(watch: bool, custom: bool) -> Vec<&'static str> {
+    let all = [
         "application/json",
         "application/yaml",
         "application/vnd.kubernetes.protobuf",
         "application/json;stream=watch",
         "application/vnd.kubernetes.protobuf;stream=watch",
     ];
-    if watch { all } else { &all[..3] }
+    let fits = |media: &&str| {
+        (watch || !media.contains("watch")) && !(custom && media.contains("protobuf"))
+    };
+    all.into_iter().filter(fits).collect()
 }
 
 fn root(group: &str, version: &str) -> String {

@@ -18,7 +18,64 @@ fn deployments() -> PathInfo {
             gvk,
             verbs: strings(&["get", "patch", "update"]),
         }],
+        custom: None,
     }
+}
+
+fn pies(schema: Value) -> PathInfo {
+    let custom =
+        Custom { list_kind: "PieList".into(), revision: "1".into(), schema: schema.into() };
+    PathInfo {
+        gvk: Gvk::fixed("food.example.com", "v1", "Pie"),
+        plural: "pies".into(),
+        custom: Some(custom),
+        subresources: Vec::new(),
+        ..deployments()
+    }
+}
+
+#[test]
+fn custom_kinds_have_definitions_of_their_own() {
+    let schema = json!({ "type": "object", "description": "Pie is a dish.", "required": ["spec"],
+        "properties": { "spec": { "type": "object", "required": ["maybe"], "properties": {
+            "maybe": { "type": "string", "nullable": true },
+            "port": { "x-kubernetes-int-or-string": true },
+            "free": { "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                "properties": { "a": { "type": "string" } } },
+            "one": { "type": "object", "oneOf": [{ "required": ["a"] }] },
+            "inner": { "type": "object", "x-kubernetes-embedded-resource": true,
+                "properties": { "spec": { "type": "object" } } } } } } });
+    let v3 = openapi_v3(builtin(), "food.example.com", "v1", &[pies(schema.clone())]);
+    let pie = &v3["components"]["schemas"]["com.example.food.v1.Pie"];
+    let gvk = json!({ "group": "food.example.com", "version": "v1", "kind": "Pie" });
+    assert_eq!(pie["x-kubernetes-group-version-kind"], json!([gvk]));
+    assert_eq!(pie["description"], "Pie is a dish.");
+    assert!(pie["properties"]["apiVersion"]["description"].is_string());
+    let spec = &pie["properties"]["spec"]["properties"];
+    assert_eq!(spec["port"]["anyOf"][0]["type"], "integer");
+    assert_eq!(spec["maybe"]["nullable"], true);
+    assert_eq!(spec["inner"]["required"], json!(["kind", "apiVersion"]));
+    let schemas = v3["components"]["schemas"].as_object().unwrap();
+    assert!(schemas.contains_key("com.example.food.v1.PieList"));
+    assert!(schemas.contains_key("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"));
+    let v2 = openapi_v2(builtin(), &[pies(schema)]);
+    let spec = &v2["definitions"]["com.example.food.v1.Pie"]["properties"]["spec"];
+    assert!(spec.get("required").is_none());
+    assert_eq!(spec["properties"]["maybe"], json!({}));
+    assert_eq!(
+        spec["properties"]["free"],
+        json!({ "x-kubernetes-preserve-unknown-fields": true })
+    );
+    assert_eq!(spec["properties"]["one"], json!({ "type": "object" }));
+    let item = &v2["paths"]["/apis/food.example.com/v1/namespaces/{namespace}/pies/{name}"];
+    assert_eq!(item["patch"]["consumes"].as_array().unwrap().len(), 3);
+    assert_eq!(item["get"]["produces"], json!(["application/json", "application/yaml"]));
+    let free = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let v2 = openapi_v2(builtin(), &[pies(free)]);
+    assert_eq!(
+        v2["definitions"]["com.example.food.v1.Pie"],
+        json!({ "type": "object", "x-kubernetes-group-version-kind": [gvk] })
+    );
 }
 
 #[test]
@@ -65,7 +122,11 @@ fn version_3_says_what_kubectl_looks_for() {
 #[test]
 fn every_reference_leads_to_a_definition() {
     for (document, prefix, place) in [
-        (openapi_v2(builtin(), &[deployments()]), "#/definitions/", "/definitions"),
+        (
+            openapi_v2(builtin(), &[deployments(), pies(json!({ "type": "object" }))]),
+            "#/definitions/",
+            "/definitions",
+        ),
         (
             openapi_v3(builtin(), "apps", "v1", &[deployments()]),
             "#/components/schemas/",
