@@ -139,7 +139,7 @@ fn path_info(row: &Row) -> PathInfo {
         subresources: subresources.collect(),
         custom: row.origin().map(|origin| Custom {
             list_kind: row.list_kind().into_owned(),
-            revision: format!("{} {}", origin.uid, origin.generation),
+            revision: format!("{} {:x}", origin.uid, origin.spec),
             schema: Arc::default(),
         }),
     }

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, BodyStream};
 use serde_json::json;
 use std::sync::Arc;
 
+mod custom;
 mod patches;
 mod pods;
 mod proxies;

@@ -37,7 +37,7 @@ pub(crate) async fn run(
         _ => return Err(not_allowed()),
     };
     if !row.info().verbs.has(needs) {
-        return Err(not_allowed());
+        return Err(if row.origin().is_some() { no_more(&row) } else { not_allowed() });
     }
     let virtual_answer = subresource::virtual_row(&context, request).await?;
     let request = match virtual_answer {
@@ -65,6 +65,16 @@ pub(crate) async fn run(
 
 pub(crate) fn not_allowed() -> ApiError {
     ApiError::method_not_allowed("the server does not allow this method on the requested resource")
+}
+
+/// A custom resource lacks a verb only while it goes.
+fn no_more(row: &crate::table::Row) -> ApiError {
+    ApiError::method_not_allowed(format!(
+        "create not allowed while custom resource definition is terminating is not supported on \
+         resources of kind \"{}.{}\"",
+        row.plural(),
+        row.group()
+    ))
 }
 
 pub(crate) async fn read_body(request: Request<Body>) -> Result<Bytes, ApiError> {

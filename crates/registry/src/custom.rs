@@ -36,7 +36,8 @@ pub struct CustomResource {
 pub struct Origin {
     pub definition: String,
     pub uid: String,
-    pub generation: i64,
+    /// A digest of what it says.
+    pub spec: u64,
 }
 
 /// A column of `additionalPrinterColumns`.

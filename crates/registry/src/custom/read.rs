@@ -6,6 +6,7 @@ use crate::{At, Info, ScalePaths, Scope, Subresource, Verbs};
 use api::{Gvk, Value};
 use schema::Graph;
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 const STATUS: &[Subresource] = &[Subresource::STATUS];
@@ -90,6 +91,12 @@ impl Definition {
     }
 }
 
+fn digest(value: &Value) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What all versions share.
 struct Brief<'a> {
     origin: Origin,
@@ -106,7 +113,7 @@ impl<'a> Brief<'a> {
             origin: Origin {
                 definition: text("metadata.name"),
                 uid: text("metadata.uid"),
-                generation: crd["metadata"]["generation"].as_i64().unwrap_or_default(),
+                spec: digest(&crd["spec"]),
             },
             established: condition(crd, "Established") == "True",
             terminating: condition(crd, "Terminating") == "True",
