@@ -1,4 +1,5 @@
 //! The node's own decision whether it takes a pod that is bound to it.
+use crate::eviction;
 use crate::facts::Verdict;
 use crate::pods::PodExt;
 use crate::resources;
@@ -14,6 +15,8 @@ pub struct NodeOffer {
     pub allocatable: BTreeMap<String, Quantity>,
     /// Taints with the effect NoExecute, as key and value.
     pub no_execute: Vec<(String, String)>,
+    /// What the node is short of.
+    pub conditions: BTreeSet<eviction::Condition>,
 }
 
 /// What the pods that the node has accepted use.
@@ -40,6 +43,9 @@ impl InUse {
 
 /// Accepts the pod, or says why not.
 pub fn admit(pod: &Pod, node: &NodeOffer, used: &InUse) -> Result<(), Verdict> {
+    if let Some(message) = eviction::refuses(pod, &node.conditions) {
+        return Err(refuse(eviction::REASON, &message));
+    }
     let os = pod.spec_ref().os.as_ref().map(|os| os.name.as_str());
     if os.is_some_and(|os| os != "linux") {
         let message = "Failed to admit pod as the OS field doesn't match node OS";
@@ -181,13 +187,18 @@ fn matches(need: &NodeSelectorRequirement, value: Option<&str>) -> bool {
 fn tolerates(pod: &Pod, node: &NodeOffer) -> bool {
     let tolerations = pod.spec_ref().tolerations.as_deref().unwrap_or_default();
     node.no_execute.iter().all(|(key, value)| {
-        tolerations.iter().any(|toleration| tolerates_taint(toleration, key, value))
+        tolerations.iter().any(|toleration| tolerates_taint(toleration, key, value, "NoExecute"))
     })
 }
 
-fn tolerates_taint(toleration: &Toleration, key: &str, value: &str) -> bool {
+pub(crate) fn tolerates_taint(
+    toleration: &Toleration,
+    key: &str,
+    value: &str,
+    effect: &str,
+) -> bool {
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let effect = set(&toleration.effect).is_none_or(|effect| effect == "NoExecute");
+    let effect = set(&toleration.effect).is_none_or(|wanted| wanted == effect);
     let same_key = set(&toleration.key).is_none_or(|wanted| wanted == key);
     let fits = match toleration.operator.as_deref() {
         Some("Exists") => true,

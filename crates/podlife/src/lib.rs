@@ -8,6 +8,7 @@ pub mod admit;
 pub mod backoff;
 pub mod decide;
 pub mod downward;
+pub mod eviction;
 pub mod expand;
 pub mod facts;
 pub mod pods;

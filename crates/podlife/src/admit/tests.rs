@@ -14,6 +14,7 @@ fn node() -> NodeOffer {
             ("pods".to_owned(), amount("3")),
         ]),
         no_execute: Vec::new(),
+        conditions: BTreeSet::new(),
     }
 }
 
