@@ -10,6 +10,7 @@ mod shell;
 mod test;
 mod tidy;
 mod tools;
+mod vm;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ tasks:
                     measure, beside upstream's own control plane if asked
   conformance build|images|run|fast|groups|diff
                     Kubernetes' own suite (needs Go): see docs/conformance.md
+  vm                cgroup v2 in a virtual machine (installs qemu and a kernel)
   codegen           make the table of schema facts anew (needs Go)";
 
 /// As a shell tells of a program that an interrupt ended.
@@ -52,6 +54,7 @@ fn task() -> Result<()> {
         Some("pairs") => pairs::run(rest),
         Some("bench") => bench::run(rest),
         Some("conformance") => conformance::run(rest),
+        Some("vm") => vm::run(),
         Some("codegen") => tools::codegen(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");

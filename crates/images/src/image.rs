@@ -18,6 +18,8 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// Bytes of the unpacked layers.
     pub size: u64,
+    /// Never removed to make room: it was brought by hand, and no registry may have it.
+    pub pinned: bool,
 }
 
 /// The `config` member of an OCI image configuration.

@@ -13,7 +13,7 @@ use sys::mount::{Resolve, open_at, open_place};
 use crate::error::at;
 use crate::manifest::{self, Descriptor, Index, Manifest};
 use crate::reference::is_digest;
-use crate::store::{self, ConfigFile, Hashing, MAX_CONFIG, RootFs};
+use crate::store::{self, Brought, ConfigFile, Hashing, MAX_CONFIG, RootFs};
 use crate::{BuildSpec, Error, Image, ImageConfig, ImageRef, Images};
 
 const MAX_JSON: u64 = 8 << 20;
@@ -95,7 +95,7 @@ impl Images {
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids },
         };
         let bytes = serde_json::to_vec(&file).expect("plain data has a JSON form");
-        self.add_image(&bytes, name, None)
+        self.add_image(&bytes, name, None, Brought::ByHand)
     }
 
     /// Packs a folder into a tar stream and unpacks it as a layer, in one go: the layer is what
@@ -154,7 +154,7 @@ impl Images {
         let tags = saved.repo_tags.iter().flatten().map(|t| t.parse::<ImageRef>());
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
         let names: Vec<&ImageRef> = name.into_iter().chain(&tags).collect();
-        let mut image = self.add_image(&config, names.first().copied(), None)?;
+        let mut image = self.add_image(&config, names.first().copied(), None, Brought::ByHand)?;
         for more in names.iter().skip(1) {
             self.tag(&image.id, more)?;
             image.tags.push(more.to_string());
@@ -177,7 +177,8 @@ impl Images {
                 self.add_compressed(diff_id, source.open(&blob_path(&layer.digest)?)?)?;
             }
             let repo_digest = own.as_ref().map(|n| format!("{}@{}", n.name(), descriptor));
-            images.push(self.add_image(&config, own.as_ref(), repo_digest)?);
+            let brought = Brought::ByHand;
+            images.push(self.add_image(&config, own.as_ref(), repo_digest, brought)?);
         }
         Ok(images)
     }

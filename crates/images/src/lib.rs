@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of containers or the API. Everything but [`Images::pull`] blocks and is quick,
 //! imports and builds aside: call those from a thread that may wait.
+mod collect;
 pub mod error;
 pub mod image;
 mod import;
@@ -13,6 +14,7 @@ mod store;
 mod toolbox;
 mod unpack;
 
+pub use collect::Freed;
 pub use error::Error;
 pub use image::{Auth, BuildSpec, Image, ImageConfig, Progress, PullOptions};
 pub use pull::ProgressFn;

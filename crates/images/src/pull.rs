@@ -13,7 +13,7 @@ use crate::import::diff_ids;
 use crate::manifest::{self, Descriptor, Document, Manifest};
 use crate::reference::is_digest;
 use crate::registry::{self, HttpError, Registry};
-use crate::store::{self, MAX_CONFIG};
+use crate::store::{self, Brought, MAX_CONFIG};
 use crate::{Error, Image, ImageRef, Images, Progress, PullOptions};
 
 const MAX_MANIFEST: usize = 4 << 20;
@@ -89,7 +89,7 @@ impl Images {
         let (images, reference) = (self.clone(), reference.clone());
         let added = tokio::task::spawn_blocking(move || {
             let repo_digest = format!("{}@{digest}", reference.name());
-            images.add_image(&config, Some(&reference), Some(repo_digest))
+            images.add_image(&config, Some(&reference), Some(repo_digest), Brought::FromRegistry)
         });
         added.await.map_err(|e| Error::Invalid(format!("a task ended early: {e}")))?
     }

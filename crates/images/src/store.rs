@@ -42,6 +42,22 @@ pub(crate) struct Record {
     /// Diff ids, the lowest layer first.
     pub(crate) layers: Vec<String>,
     pub(crate) size: u64,
+    /// Brought by hand: no registry may have it, so it goes only by hand.
+    pub(crate) pinned: bool,
+}
+
+impl Record {
+    /// Older records do not say it, but what has no digest came from no registry.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned || self.repo_digests.is_empty()
+    }
+}
+
+/// How an image came here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brought {
+    ByHand,
+    FromRegistry,
 }
 
 /// The parts of an OCI image configuration that are used here.
@@ -168,13 +184,13 @@ impl Images {
     }
 
     fn check_unused(&self, id: &str, record: &Record) -> Result<(), Error> {
-        for layer in &record.layers {
-            let Ok(folder) = File::open(self.layer_path(layer)) else { continue };
-            if Flock::lock(folder, FlockArg::LockExclusiveNonblock).is_err() {
-                return Err(Error::InUse(id.to_owned()));
-            }
-        }
-        Ok(())
+        if self.is_held(record) { Err(Error::InUse(id.to_owned())) } else { Ok(()) }
+    }
+
+    /// Whether anybody uses the image; lower layers may be used through other images.
+    pub(crate) fn is_held(&self, record: &Record) -> bool {
+        let top = record.layers.last().and_then(|top| File::open(self.layer_path(top)).ok());
+        top.is_some_and(|top| Flock::lock(top, FlockArg::LockExclusiveNonblock).is_err())
     }
 
     fn image(&self, id: &str, record: &Record) -> Result<Image, Error> {
@@ -187,6 +203,7 @@ impl Images {
             config: file.config.unwrap_or_default(),
             layers: record.layers.iter().map(|l| self.layer_path(l)).collect(),
             size: record.size,
+            pinned: record.is_pinned(),
         })
     }
 
@@ -198,11 +215,11 @@ impl Images {
         self.root.join("layers").join(diff_id.strip_prefix("sha256:").unwrap_or(diff_id))
     }
 
-    fn config_path(&self, id: &str) -> PathBuf {
+    pub(crate) fn config_path(&self, id: &str) -> PathBuf {
         self.root.join("configs").join(id.strip_prefix("sha256:").unwrap_or(id))
     }
 
-    fn index(&self) -> Result<Index, Error> {
+    pub(crate) fn index(&self) -> Result<Index, Error> {
         let path = self.root.join("index.json");
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -340,6 +357,7 @@ impl Images {
         config: &[u8],
         name: Option<&ImageRef>,
         repo_digest: Option<String>,
+        brought: Brought,
     ) -> Result<Image, Error> {
         let file: ConfigFile = serde_json::from_slice(config)
             .map_err(|e| Error::Invalid(format!("the image's configuration is broken: {e}")))?;
@@ -358,6 +376,7 @@ impl Images {
             let record = index.images.entry(id.clone()).or_default();
             record.layers = file.rootfs.diff_ids.clone();
             record.size = size;
+            record.pinned |= brought == Brought::ByHand;
             record.repo_digests.extend(repo_digest);
             if let Some(name) = name {
                 index.name(&id, name);
