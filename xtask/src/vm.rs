@@ -16,27 +16,6 @@ const DEBIAN: [(&str, &str); 2] =
 const KERNEL: &str = "linux-image-cloud-amd64";
 const INIT: &str = include_str!("vm/init.sh");
 const WORKLOADS: &str = include_str!("vm/workloads.yaml");
-/// What a node needs of a kernel that has it in modules.
-const MODULES: &[&str] = &[
-    "overlay",
-    "veth",
-    "bridge",
-    "vxlan",
-    "dummy",
-    "nf_tables",
-    "nf_conntrack",
-    "nft_chain_nat",
-    "nft_ct",
-    "nft_masq",
-    "nft_redir",
-    "nft_nat",
-    "nft_numgen",
-    "nft_hash",
-    "nft_reject_inet",
-    "nft_fib_inet",
-    "nft_limit",
-    "nft_log",
-];
 const MEMORY_MIB: u32 = 3072;
 /// The whole run, in seconds, after which the machine is ended: emulated ones are slow.
 const TIMEOUT_SECONDS: u32 = 1800;
@@ -108,7 +87,6 @@ fn initrd(folder: &Path, kernel: &Path, programs: &[(&str, &Path)]) -> Result<Pa
     };
     write("init", INIT, 0o755)?;
     write("etc/workloads.yaml", WORKLOADS, 0o644)?;
-    write("etc/modules", &(MODULES.join("\n") + "\n"), 0o644)?;
     write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644)?;
     let modules = entry(&kernel.join("lib/modules"), |_| true)?;
     let version = modules.file_name().and_then(|n| n.to_str()).context("the kernel's version")?;

@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub max_pods: u32,
     /// Manifests in this folder are pods of this node, whoever else knows of them.
     pub static_pods: Option<PathBuf>,
+    /// Below these, pods are evicted.
+    pub eviction_hard: Vec<podlife::eviction::Threshold>,
     /// Started as `<shim> shim …` for each pod.
     pub shim: PathBuf,
     /// The node's place in every cgroup hierarchy, such as `/kybern-ab12/node1`.

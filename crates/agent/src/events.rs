@@ -3,6 +3,7 @@ use api::k8s::api::core::v1::{Node, ObjectReference, Pod};
 use informer::Recorder;
 use podlife::{PodExt, Role};
 use reconcile::{Note, NoteKind};
+use std::borrow::Cow;
 
 /// Writes events of one node. Cheap to clone.
 #[derive(Clone)]
@@ -49,14 +50,20 @@ impl Events {
         self.record(about, kind, reason, message);
     }
 
-    pub fn node(&self, node: &Node, kind: NoteKind, reason: &'static str, message: String) {
+    pub fn node(
+        &self,
+        node: &Node,
+        kind: NoteKind,
+        reason: impl Into<Cow<'static, str>>,
+        message: String,
+    ) {
         let about = ObjectReference {
             kind: Some("Node".to_owned()),
             name: node.metadata.name.clone(),
             uid: node.metadata.uid.clone(),
             ..ObjectReference::default()
         };
-        self.record(about, kind, reason, message);
+        self.send(Note::new(about, kind, reason, message));
     }
 
     fn record(

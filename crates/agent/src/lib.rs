@@ -6,8 +6,11 @@
 //! in the API, so a new process takes over what an old one started.
 pub mod act;
 pub mod cluster;
+pub mod collector;
 pub mod config;
 pub mod events;
+pub mod eviction;
+pub mod gauges;
 pub mod hosts;
 pub mod manager;
 pub mod node;
@@ -17,6 +20,7 @@ pub mod run;
 pub mod seams;
 pub mod shared;
 pub mod statics;
+pub mod stats;
 pub mod store;
 pub mod translate;
 pub mod view;

@@ -1,4 +1,5 @@
 //! All pods of the node: takes them in, starts a worker for each, and frees what belongs to none.
+use crate::node::Health;
 use crate::shared::Shared;
 use crate::statics;
 use crate::translate::security;
@@ -16,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::sync::watch;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{oneshot, watch};
 
 /// Where others look up the node's pods. Cheap to clone.
 #[derive(Clone, Default)]
@@ -49,6 +50,19 @@ pub enum Change {
     Gone(Pod),
     /// Every pod that the node's own folder describes.
     Statics(Vec<Pod>),
+    /// The node is short of something, and this pod has to go. `ended` is dropped once it is gone.
+    Evict {
+        uid: String,
+        message: String,
+        ended: oneshot::Sender<()>,
+    },
+}
+
+/// What the manager knows of its node.
+#[derive(Clone)]
+pub struct Own {
+    pub node: watch::Receiver<Arc<Node>>,
+    pub health: watch::Receiver<Health>,
 }
 
 struct Manager {
@@ -59,7 +73,7 @@ struct Manager {
     table: PodTable,
     /// Pods that this node has refused: they use nothing.
     refused: BTreeSet<String>,
-    node: watch::Receiver<Arc<Node>>,
+    own: Own,
     synced: bool,
     mirrors: Mirrors,
 }
@@ -71,10 +85,10 @@ type Mirrors = HashMap<(String, String), Arc<Pod>>;
 /// runtime.
 pub async fn run(
     shared: Arc<Shared>,
-    node: watch::Receiver<Arc<Node>>,
+    own: Own,
     table: PodTable,
+    (sender, receiver): (UnboundedSender<Change>, UnboundedReceiver<Change>),
 ) -> Result<(), runtime::Error> {
-    let (sender, receiver) = mpsc::unbounded_channel();
     let fields = format!("spec.nodeName={}", shared.config.node_name);
     let reflector = Reflector::new(shared.client.clone(), Resource::of::<Pod>()).fields(fields);
     let folder = shared.config.static_pods.clone();
@@ -104,15 +118,15 @@ pub async fn run(
         biased;
         () = statics => Ok(()),
         () = follow => Ok(()),
-        result = serve(shared, receiver, node, table) => result,
+        result = serve(shared, receiver, own, table) => result,
     }
 }
 
 /// Runs pods as `changes` tell.
 pub async fn serve(
     shared: Arc<Shared>,
-    mut changes: mpsc::UnboundedReceiver<Change>,
-    node: watch::Receiver<Arc<Node>>,
+    mut changes: UnboundedReceiver<Change>,
+    own: Own,
     table: PodTable,
 ) -> Result<(), runtime::Error> {
     // Subscribed before listing, so that nothing falls between the two.
@@ -127,7 +141,7 @@ pub async fn serve(
         found,
         table,
         refused: BTreeSet::new(),
-        node,
+        own,
         synced: false,
         mirrors: Mirrors::new(),
     };
@@ -181,6 +195,11 @@ impl Manager {
             Change::Gone(pod) if statics::is_mirror(&pod) => self.mirror_gone(&pod),
             Change::Gone(pod) => self.gone(Arc::new(pod)),
             Change::Statics(pods) => self.statics(pods),
+            Change::Evict { uid, message, ended } => {
+                if let Some(worker) = self.workers.get(&uid) {
+                    let _ = worker.send(Msg::Evict { message, ended });
+                }
+            }
         }
     }
 
@@ -275,7 +294,7 @@ impl Manager {
         if self.mirrors.contains_key(&name_of(pod)) {
             return;
         }
-        let node_uid = self.node.borrow().metadata.uid.clone().unwrap_or_default();
+        let node_uid = self.own.node.borrow().metadata.uid.clone().unwrap_or_default();
         let mirror = statics::mirror_of(pod, &node_uid);
         let client = self.shared.client.clone();
         tokio::spawn(async move {
@@ -342,7 +361,9 @@ impl Manager {
                 used.add(&other);
             }
         }
-        admit(pod, &offer(&self.node.borrow()), &used).err()
+        let conditions = self.own.health.borrow().conditions.clone();
+        let offer = NodeOffer { conditions, ..offer(&self.own.node.borrow()) };
+        admit(pod, &offer, &used).err()
     }
 
     fn gone(&mut self, pod: Arc<Pod>) {
@@ -437,5 +458,6 @@ pub fn offer(node: &Node) -> NodeOffer {
             .filter(|taint| taint.effect == "NoExecute")
             .map(|taint| (taint.key.clone(), taint.value.clone().unwrap_or_default()))
             .collect(),
+        conditions: BTreeSet::new(),
     }
 }

@@ -6,14 +6,18 @@ use crate::events::Events;
 use crate::seams::{Images, chain};
 use api::Key;
 use api::k8s::api::coordination::v1::Lease;
-use api::k8s::api::core::v1::{ContainerImage, Node, NodeCondition, NodeStatus};
+use api::k8s::api::core::v1::{
+    ContainerImage, Node, NodeCondition, NodeFeatures, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeStatus,
+};
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use client::{Client, Error, Patch};
 use jiff::Timestamp;
 use machine::Machine;
+use podlife::eviction::Condition;
 use reconcile::NoteKind;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -27,6 +31,32 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(2);
 /// Images that the status names at most.
 const MAX_IMAGES: usize = 50;
+/// Names of each of them.
+const MAX_NAMES: usize = 5;
+/// Names under which this node's runtime is known to runtime classes.
+pub const HANDLERS: &[&str] = &["kybern", "runc"];
+
+/// Reason and message, each after the name of who says it.
+type Words = (&'static str, &'static str);
+/// A condition with what is said when it holds and when it does not.
+type Told = (Condition, Words, Words);
+const TOLD: [Told; 3] = [
+    (
+        Condition::Memory,
+        ("HasInsufficientMemory", "insufficient memory available"),
+        ("HasSufficientMemory", "sufficient memory available"),
+    ),
+    (
+        Condition::Disk,
+        ("HasDiskPressure", "disk pressure"),
+        ("HasNoDiskPressure", "no disk pressure"),
+    ),
+    (
+        Condition::Pid,
+        ("HasInsufficientPID", "insufficient PID available"),
+        ("HasSufficientPID", "sufficient PID available"),
+    ),
+];
 
 /// Keeps the Node object true.
 pub struct NodeKeeper {
@@ -42,9 +72,8 @@ pub struct NodeKeeper {
 pub struct Health {
     /// Why the node is not ready; `None`: it is.
     pub not_ready: Option<String>,
-    pub memory_pressure: bool,
-    pub disk_pressure: bool,
-    pub pid_pressure: bool,
+    /// What it is short of.
+    pub conditions: BTreeSet<Condition>,
 }
 
 impl NodeKeeper {
@@ -75,7 +104,11 @@ impl NodeKeeper {
         node.status = Some(self.status(None, &health).await);
         match self.client.create(&node).await {
             Err(error) if error.is_already_exists() => {}
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(made) => {
+                self.announce(None, &made);
+                return Ok(made);
+            }
         }
         let key = self.key();
         let old: Node = self.client.get(&key).await?;
@@ -118,10 +151,10 @@ impl NodeKeeper {
         images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
         images.truncate(MAX_IMAGES);
         let images = images.iter().map(|image| ContainerImage {
-            names: Some(image.names.clone()),
+            names: Some(image.names.iter().take(MAX_NAMES).cloned().collect()),
             size_bytes: Some(image.size_bytes),
         });
-        let (capacity, allocatable) = self.machine.resources(self.config.max_pods);
+        let (capacity, allocatable) = self.machine.resources(&self.config);
         NodeStatus {
             addresses: Some(self.machine.addresses(&self.config)),
             capacity: Some(capacity),
@@ -133,6 +166,10 @@ impl NodeKeeper {
             node_info: Some(self.machine.info()),
             conditions: Some(conditions(&old, health, Timestamp::now())),
             images: Some(images.collect()),
+            runtime_handlers: Some(
+                std::iter::once("").chain(HANDLERS.iter().copied()).map(runtime_handler).collect(),
+            ),
+            features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
             ..old
         }
     }
@@ -145,7 +182,19 @@ impl NodeKeeper {
             return Ok(None);
         }
         let body = json!({"metadata": {"uid": old.metadata.uid}, "status": patch});
-        self.client.patch(&self.key(), &Patch::Strategic(body), Some("status")).await.map(Some)
+        let body = Patch::Strategic(body);
+        let written: Node = self.client.patch(&self.key(), &body, Some("status")).await?;
+        self.announce(old.status.as_ref(), &written);
+        Ok(Some(written))
+    }
+
+    /// Tells of conditions that have changed.
+    fn announce(&self, old: Option<&NodeStatus>, node: &Node) {
+        let Some(new) = &node.status else { return };
+        for reason in changes(old, new) {
+            let message = format!("Node {} status is now: {reason}", self.config.node_name);
+            self.events.node(node, NoteKind::Normal, reason, message);
+        }
     }
 
     /// Keeps status and lease fresh. `health` changes are written at once.
@@ -157,7 +206,6 @@ impl NodeKeeper {
     ) {
         let mut lease = Instant::now();
         let mut status = Instant::now();
-        let mut ready = false;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(lease) => {
@@ -187,12 +235,6 @@ impl NodeKeeper {
                 }
             }
             seen.send_replace(Arc::new(node.clone()));
-            let is_ready = now_healthy.not_ready.is_none();
-            if is_ready != std::mem::replace(&mut ready, is_ready) {
-                let reason = if is_ready { "NodeReady" } else { "NodeNotReady" };
-                let message = format!("Node {} status is now: {reason}", self.config.node_name);
-                self.events.node(&node, NoteKind::Normal, reason, message);
-            }
         }
     }
 
@@ -242,37 +284,36 @@ impl Health {
     pub fn starting() -> Self {
         Self {
             not_ready: Some("[container runtime status check may not have completed yet]".into()),
-            memory_pressure: false,
-            disk_pressure: false,
-            pid_pressure: false,
+            conditions: BTreeSet::new(),
         }
     }
-    pub fn ready() -> Self {
-        Self { not_ready: None, ..Self::starting() }
+}
+
+/// What the runtime can do; the empty name is that of pods without a runtime class.
+fn runtime_handler(name: &str) -> NodeRuntimeHandler {
+    NodeRuntimeHandler {
+        name: Some(name.to_owned()),
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(true),
+            user_namespaces: Some(false),
+        }),
     }
 }
 
 fn conditions(old: &NodeStatus, health: &Health, now: Timestamp) -> Vec<NodeCondition> {
     // Whole seconds, as every client writes them.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let pressure = |on: bool, what: &str, has: &str, not: &str| {
-        let kind = format!("{what}Pressure");
-        if on {
-            let reason = format!("KubeletHas{what}Pressure");
-            (kind, "True", reason, format!("kubelet has {has}"))
-        } else {
-            (kind, "False", format!("KubeletHas{not}"), format!("kubelet has {}", words(not)))
-        }
+    let pressure = |(condition, has, has_not): &Told| {
+        let on = health.conditions.contains(condition);
+        let (reason, message) = if on { has } else { has_not };
+        let status = if on { "True" } else { "False" };
+        let (reason, message) = (format!("Kubelet{reason}"), format!("kubelet has {message}"));
+        (condition.name().to_owned(), status, reason, message)
     };
     let list = [
-        pressure(
-            health.memory_pressure,
-            "Memory",
-            "insufficient memory available",
-            "SufficientMemory",
-        ),
-        pressure(health.disk_pressure, "Disk", "disk pressure", "NoDiskPressure"),
-        pressure(health.pid_pressure, "PID", "insufficient PID available", "SufficientPID"),
+        pressure(&TOLD[0]),
+        pressure(&TOLD[1]),
+        pressure(&TOLD[2]),
         match &health.not_ready {
             None => (
                 "Ready".to_owned(),
@@ -306,12 +347,21 @@ fn conditions(old: &NodeStatus, health: &Health, now: Timestamp) -> Vec<NodeCond
     out
 }
 
-fn words(name: &str) -> &str {
-    match name {
-        "SufficientMemory" => "sufficient memory available",
-        "NoDiskPressure" => "no disk pressure",
-        _ => "sufficient PID available",
-    }
+/// What has changed of the conditions, as reasons of events.
+fn changes(old: Option<&NodeStatus>, new: &NodeStatus) -> Vec<String> {
+    let status = |of: &NodeStatus, kind: &str| {
+        let mut all = of.conditions.iter().flatten();
+        all.find(|condition| condition.type_ == kind).map(|condition| condition.status.clone())
+    };
+    let reason = |kind: &str, on: &str, off: &str| {
+        let now = status(new, kind)?;
+        let changed = old.and_then(|old| status(old, kind)).as_ref() != Some(&now);
+        changed.then(|| format!("Node{}", if now == "True" { on } else { off }))
+    };
+    let pressures = TOLD
+        .iter()
+        .filter_map(|(condition, has, has_not)| reason(condition.name(), has.0, has_not.0));
+    pressures.chain(reason("Ready", "Ready", "NotReady")).collect()
 }
 
 /// The changed parts of the status, as a strategic merge patch. What others keep in it is left out.
@@ -351,9 +401,16 @@ mod tests {
             ..NodeStatus::default()
         };
         let later = Timestamp::from_second(200).unwrap();
-        let health = Health { disk_pressure: true, ..Health::ready() };
-        let shown: Vec<String> = conditions(&status, &health, later)
+        let conditions = BTreeSet::from([Condition::Memory, Condition::Disk]);
+        let health = Health { conditions, not_ready: None };
+        let after = NodeStatus {
+            conditions: Some(self::conditions(&status, &health, later)),
+            ..NodeStatus::default()
+        };
+        let shown: Vec<String> = after
+            .conditions
             .iter()
+            .flatten()
             .map(|c| {
                 let since = c.last_transition_time.as_ref().unwrap().0.as_second();
                 let (reason, message) = (c.reason.clone().unwrap(), c.message.clone().unwrap());
@@ -361,13 +418,18 @@ mod tests {
             })
             .collect();
         let want = [
-            "MemoryPressure=False@100 KubeletHasSufficientMemory: kubelet has sufficient memory \
-             available",
+            "MemoryPressure=True@200 KubeletHasInsufficientMemory: kubelet has insufficient \
+             memory available",
             "DiskPressure=True@200 KubeletHasDiskPressure: kubelet has disk pressure",
             "PIDPressure=False@100 KubeletHasSufficientPID: kubelet has sufficient PID available",
             "Ready=True@200 KubeletReady: kubelet is posting ready status",
         ];
         assert_eq!(shown, want);
+        let told = ["NodeHasInsufficientMemory", "NodeHasDiskPressure", "NodeReady"];
+        assert_eq!(changes(Some(&status), &after), told);
+        let told = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"];
+        assert_eq!(changes(None, &status)[..3], told);
+        assert!(changes(Some(&after), &after).is_empty());
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! From a configuration to a running node.
 use crate::cluster::Cluster;
+use crate::collector::Collector;
 use crate::config::AgentConfig;
 use crate::events::Events;
+use crate::eviction::Evictor;
+use crate::gauges::{Gauges, MachineGauges};
 use crate::hosts::Resolver;
-use crate::manager::{self, PodTable};
+use crate::manager::{self, Own, PodTable};
 use crate::node::machine::Machine;
 use crate::node::{Health, NodeKeeper};
 use crate::objects::ObjectCache;
@@ -11,7 +14,7 @@ use crate::pull::Puller;
 use crate::seams::Images;
 use crate::shared::{Routes, Shared};
 use crate::store::Store;
-use crate::view::NodeView;
+use crate::view::{NodeView, Summaries};
 use api::k8s::api::core::v1::Node;
 use dns::DnsConfig;
 use informer::{Recorder, Reflector, Step};
@@ -115,7 +118,7 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
             objects: Arc::new(objects.clone()),
             images: Arc::new(puller.clone()),
             // Of the machine: the node's object has no status yet when it has just been made.
-            allocatable: Arc::new(manager::amounts(&machine.resources(config.max_pods).1)),
+            allocatable: Arc::new(manager::amounts(&machine.resources(&config).1)),
             host_ips: vec![config.node_ip.to_string()],
         },
         client: client.clone(),
@@ -132,14 +135,38 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
         config: config.clone(),
     });
     let table = PodTable::default();
-    let view = Arc::new(NodeView { shared: shared.clone(), pods: table.clone() });
+    let (health, healthy) = watch::channel(Health::starting());
+    let own = Own { node: node_now.clone(), health: healthy.clone() };
+    let (changes, waiting_changes) = mpsc::unbounded_channel();
+    let gauges: Arc<dyn Gauges> = Arc::new(MachineGauges::new(&config));
+    let collector = Arc::new(Collector {
+        shared: shared.clone(),
+        images,
+        gauges: gauges.clone(),
+        node: node_now.clone(),
+        events: keeper.events.clone(),
+    });
+    let evictor = Evictor {
+        shared: shared.clone(),
+        table: table.clone(),
+        thresholds: config.eviction_hard.clone(),
+        gauges,
+        collector: collector.clone(),
+        node: node_now,
+        health: health.clone(),
+        changes: changes.clone(),
+    };
+    let view = Arc::new(NodeView {
+        shared: shared.clone(),
+        pods: table.clone(),
+        summaries: Summaries::default(),
+    });
     let listener = listen(&config).await?;
     let credentials = credentials(&member, &config);
-    let (health, healthy) = watch::channel(Health::starting());
     let become_ready = async {
         cluster.synced().await;
         let _ = rules.send(NetEvent::Synced);
-        health.send_replace(Health::ready());
+        health.send_modify(|health| health.not_ready = None);
         ready();
         std::future::pending::<()>().await;
     };
@@ -149,7 +176,11 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
         result = nodeapi::serve(listener, credentials, view) => {
             result.map_err(io("serve the node API"))
         }
-        result = manager::run(shared, node_now, table) => result.map_err(Error::Runtime),
+        result = manager::run(shared, own, table, (changes, waiting_changes)) => {
+            result.map_err(Error::Runtime)
+        }
+        () = evictor.run() => Err(Error::Ended("eviction")),
+        () = collector.run() => Err(Error::Ended("collecting images")),
         result = drive_network(network, waiting, local) => result,
         () = become_ready => Err(Error::Ended("start")),
     }

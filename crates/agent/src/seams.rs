@@ -48,6 +48,11 @@ pub trait Images: Send + Sync {
     async fn pull(&self, reference: &str, logins: &[Vec<u8>]) -> Result<Pulled, PullError>;
     /// All images, for the node's status.
     async fn list(&self) -> Vec<Arc<Image>>;
+    /// Notes that the images with these topmost layers are in use.
+    async fn mark_used(&self, topmost: Vec<PathBuf>) -> Result<(), String>;
+    /// Removes images that nobody uses, the one used longest ago first; tells how many bytes that
+    /// freed.
+    async fn free(&self, bytes: i64) -> Result<i64, String>;
 }
 
 /// The node's network, as far as pods go.

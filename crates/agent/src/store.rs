@@ -1,10 +1,12 @@
 //! The machine's image store as the agent's source of images.
+use crate::collector::MIN_AGE;
 use crate::seams::{Image, Images, PullError, Pulled};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use images::{Auth, ImageRef, PullOptions};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Images under this name are built in or brought by hand; nothing is ever fetched for them.
@@ -25,14 +27,8 @@ impl Store {
 #[async_trait]
 impl Images for Store {
     async fn find(&self, reference: &str) -> Result<Option<Arc<Image>>, PullError> {
-        let parsed = parse(reference)?;
-        let images = self.images.clone();
-        let found = tokio::task::spawn_blocking(move || images.resolve(&parsed)).await;
-        match found {
-            Ok(Ok(found)) => Ok(found.map(|image| Arc::new(converted(image)))),
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => Err(PullError::Failed("looking for the image was interrupted".to_owned())),
-        }
+        let found = self.look_up(&parse(reference)?).await?;
+        Ok(found.map(|image| Arc::new(converted(image))))
     }
 
     async fn pull(&self, reference: &str, logins: &[Vec<u8>]) -> Result<Pulled, PullError> {
@@ -66,18 +62,52 @@ impl Images for Store {
             Err(_) => Vec::new(),
         }
     }
+
+    async fn mark_used(&self, topmost: Vec<PathBuf>) -> Result<(), String> {
+        let images = self.images.clone();
+        let done = tokio::task::spawn_blocking(move || images.mark_layers_used(&topmost)).await;
+        done.map_err(|_| "interrupted".to_owned())?.map_err(|error| crate::seams::chain(&error))
+    }
+
+    async fn free(&self, bytes: i64) -> Result<i64, String> {
+        let (images, wanted) = (self.images.clone(), u64::try_from(bytes).unwrap_or_default());
+        let freed = tokio::task::spawn_blocking(move || images.free(wanted, MIN_AGE)).await;
+        let freed = freed.map_err(|_| "interrupted".to_owned())?;
+        let freed = freed.map_err(|error| crate::seams::chain(&error))?;
+        for id in &freed.images {
+            tracing::info!(image = id, "an unused image is removed");
+        }
+        if !freed.failures.is_empty() {
+            return Err(format!(
+                "wanted to free {bytes} bytes, but freed {} bytes space with errors in image \
+                 deletion: [{}]",
+                freed.bytes,
+                freed.failures.join(", ")
+            ));
+        }
+        Ok(i64::try_from(freed.bytes).unwrap_or(i64::MAX))
+    }
 }
 
 impl Store {
-    /// An image that was imported or built on this machine: no registry knows it better.
-    async fn made_here(&self, reference: &ImageRef) -> Result<Option<images::Image>, PullError> {
+    /// The image, which is about to be used.
+    async fn look_up(&self, reference: &ImageRef) -> Result<Option<images::Image>, PullError> {
         let (images, reference) = (self.images.clone(), reference.clone());
-        let found = tokio::task::spawn_blocking(move || images.resolve(&reference)).await;
-        match found {
-            Ok(Ok(found)) => Ok(found.filter(|image| image.repo_digests.is_empty())),
-            Ok(Err(error)) => Err(failed(&error)),
+        let found = tokio::task::spawn_blocking(move || {
+            let found = images.resolve(&reference)?;
+            found.iter().try_for_each(|image| images.mark_used(&image.id))?;
+            Ok(found)
+        });
+        match found.await {
+            Ok(found) => found.map_err(|error| failed(&error)),
             Err(_) => Err(PullError::Failed("looking for the image was interrupted".to_owned())),
         }
+    }
+
+    /// An image that was imported or built on this machine: no registry knows it better.
+    async fn made_here(&self, reference: &ImageRef) -> Result<Option<images::Image>, PullError> {
+        let found = self.look_up(reference).await?;
+        Ok(found.filter(|image| image.repo_digests.is_empty()))
     }
 }
 

@@ -1,7 +1,12 @@
 //! The node API's view of this node: finds containers, logs and namespaces, and asks the API server
 //! who callers are and what they may.
+mod configz;
+mod metrics;
+mod summary;
+
 use crate::manager::PodTable;
 use crate::shared::Shared;
+use crate::stats::Depth;
 use crate::worker::{self, PodPaths};
 use api::k8s::api::core::v1::{ContainerStatus, Pod};
 use async_trait::async_trait;
@@ -12,19 +17,23 @@ use nodeapi::{Caller, LogTarget, Named, Node, Refusal};
 use podlife::PodExt;
 use runtime::{ContainerState, Event, Runtime, SandboxStatus};
 use serde_json::{Value, json};
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+pub use summary::Summaries;
 use tokio::sync::watch;
 
 /// A client attaches to what its last look showed running. `kubectl run -i` has shown the log
 /// before, and would show the log's last second once more if it were refused.
 const JUST_ENDED_NANOS: i64 = 5_000_000_000;
 
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; version=0.0.4";
+
 /// See the module.
 pub struct NodeView {
     pub shared: Arc<Shared>,
     pub pods: PodTable,
+    pub summaries: Summaries,
 }
 
 impl NodeView {
@@ -172,7 +181,11 @@ impl Node for NodeView {
         Ok(running.netns)
     }
 
-    async fn document(&self, path: &str) -> Option<(&'static str, Bytes)> {
+    async fn document(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+    ) -> Option<(&'static str, Bytes)> {
         match path {
             "/pods" | "/pods/" | "/runningpods" | "/runningpods/" => {
                 let pods: Vec<Arc<Pod>> = self.pods.all();
@@ -180,39 +193,19 @@ impl Node for NodeView {
                     pods.iter().filter_map(|pod| serde_json::to_value(&**pod).ok()).collect();
                 let list =
                     json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
-                Some(("application/json", Bytes::from(list.to_string())))
+                Some((JSON, list.to_string().into()))
             }
             "/stats/summary" => {
-                let summary = self.summary().await;
-                Some(("application/json", Bytes::from(summary.to_string())))
+                let only = |(name, value): &(String, String)| {
+                    name == "only_cpu_and_memory" && matches!(value.as_str(), "true" | "1")
+                };
+                let depth = if query.iter().any(only) { Depth::Cgroups } else { Depth::Disk };
+                let summary = self.summaries.summary(&self.shared, depth).await;
+                Some((JSON, summary.to_string().into()))
             }
-            "/metrics/resource" => {
-                Some(("text/plain; version=0.0.4", Bytes::from(self.resource_metrics().await)))
-            }
-            "/metrics" => {
-                let text = format!(
-                    "# HELP kubelet_running_pods Number of pods that have a running pod sandbox\n\
-                     # TYPE kubelet_running_pods gauge\nkubelet_running_pods {}\n",
-                    self.shared.routes.all().len()
-                );
-                Some(("text/plain; version=0.0.4", Bytes::from(text)))
-            }
-            "/configz" => {
-                let config = &self.shared.config;
-                let shown = json!({"kubeletconfig": {
-                    "kind": "KubeletConfiguration",
-                    "apiVersion": "kubelet.config.k8s.io/v1beta1",
-                    "address": config.node_ip.to_string(),
-                    "port": config.port,
-                    "maxPods": config.max_pods,
-                    "clusterDomain": config.cluster_domain,
-                    "clusterDNS": [config.cluster_dns.to_string()],
-                    "cgroupRoot": config.cgroup,
-                    "nodeStatusReportFrequency": "5m0s",
-                    "nodeLeaseDurationSeconds": 40,
-                }});
-                Some(("application/json", Bytes::from(shown.to_string())))
-            }
+            "/metrics/resource" => Some((TEXT, metrics::resource(&self.shared).await.into())),
+            "/metrics" => Some((TEXT, metrics::own(&self.shared).into())),
+            "/configz" => Some((JSON, configz::configz(&self.shared.config).to_string().into())),
             _ => None,
         }
     }
@@ -254,130 +247,4 @@ impl Node for NodeView {
     fn runtime(&self) -> Arc<dyn Runtime> {
         self.shared.runtime.clone()
     }
-}
-
-/// One reading of a container's (or pod's) use.
-struct Reading {
-    namespace: String,
-    pod: String,
-    uid: String,
-    /// Empty for the pod as a whole.
-    container: String,
-    started: i64,
-    stats: runtime::ContainerStats,
-}
-
-impl NodeView {
-    async fn readings(&self) -> Vec<Reading> {
-        let runtime = &self.shared.runtime;
-        let mut out = Vec::new();
-        for sandbox in runtime.list().await.unwrap_or_default() {
-            if sandbox.running.is_none() {
-                continue;
-            }
-            let reading = |container: String, started, stats| Reading {
-                namespace: sandbox.config.namespace.clone(),
-                pod: sandbox.config.name.clone(),
-                uid: sandbox.config.uid.clone(),
-                container,
-                started,
-                stats,
-            };
-            for container in &sandbox.containers {
-                let ContainerState::Running { started_at, .. } = container.state else { continue };
-                if let Ok(stats) = runtime.stats(&container.id).await {
-                    out.push(reading(container.config.name.clone(), started_at, stats));
-                }
-            }
-            if let Ok(stats) = runtime.sandbox_stats(&sandbox.id).await {
-                out.push(reading(String::new(), sandbox.created_at, stats));
-            }
-        }
-        out
-    }
-
-    async fn summary(&self) -> Value {
-        let readings = self.readings().await;
-        let mut pods: Vec<Value> = Vec::new();
-        for whole in readings.iter().filter(|reading| reading.container.is_empty()) {
-            let own = readings.iter().filter(|r| r.uid == whole.uid && !r.container.is_empty());
-            let containers: Vec<Value> = own
-                .map(|reading| {
-                    let mut shown = usage(&reading.stats);
-                    shown["name"] = json!(reading.container);
-                    shown["startTime"] = time(reading.started);
-                    shown["rootfs"] = json!({"usedBytes": reading.stats.writable_bytes,
-                        "inodesUsed": reading.stats.writable_inodes});
-                    shown
-                })
-                .collect();
-            let mut shown = usage(&whole.stats);
-            shown["podRef"] =
-                json!({"name": whole.pod, "namespace": whole.namespace, "uid": whole.uid});
-            shown["startTime"] = time(whole.started);
-            shown["containers"] = json!(containers);
-            pods.push(shown);
-        }
-        let total = |of: fn(&runtime::ContainerStats) -> u64| -> u64 {
-            let whole = readings.iter().filter(|reading| reading.container.is_empty());
-            whole.map(|reading| of(&reading.stats)).sum()
-        };
-        json!({
-            "node": {
-                "nodeName": self.shared.config.node_name,
-                "cpu": {"usageCoreNanoSeconds": total(|s| s.cpu_usage_ns)},
-                "memory": {"usageBytes": total(|s| s.memory_usage),
-                    "workingSetBytes": total(|s| s.working_set), "rssBytes": total(|s| s.rss)},
-            },
-            "pods": pods,
-        })
-    }
-
-    async fn resource_metrics(&self) -> String {
-        let readings = self.readings().await;
-        let mut out = String::new();
-        let mut series = |name: &str, kind: &str, pods: bool, of: &dyn Fn(&Reading) -> f64| {
-            let _ = writeln!(out, "# TYPE {name} {kind}");
-            for reading in readings.iter().filter(|r| r.container.is_empty() == pods) {
-                let container = match pods {
-                    true => String::new(),
-                    false => format!("container={:?},", reading.container),
-                };
-                let _ = writeln!(
-                    out,
-                    "{name}{{{container}namespace={:?},pod={:?}}} {} {}",
-                    reading.namespace,
-                    reading.pod,
-                    of(reading),
-                    reading.stats.at / 1_000_000
-                );
-            }
-        };
-        let cpu = |reading: &Reading| reading.stats.cpu_usage_ns as f64 / 1e9;
-        let memory = |reading: &Reading| reading.stats.working_set as f64;
-        let start = |reading: &Reading| reading.started as f64 / 1e9;
-        series("container_cpu_usage_seconds_total", "counter", false, &cpu);
-        series("container_memory_working_set_bytes", "gauge", false, &memory);
-        series("container_start_time_seconds", "gauge", false, &start);
-        series("pod_cpu_usage_seconds_total", "counter", true, &cpu);
-        series("pod_memory_working_set_bytes", "gauge", true, &memory);
-        out
-    }
-}
-
-fn usage(stats: &runtime::ContainerStats) -> Value {
-    let at = time(stats.at);
-    json!({
-        "cpu": {"time": at, "usageCoreNanoSeconds": stats.cpu_usage_ns},
-        "memory": {
-            "time": at, "usageBytes": stats.memory_usage, "workingSetBytes": stats.working_set,
-            "rssBytes": stats.rss, "pageFaults": stats.page_faults,
-            "majorPageFaults": stats.major_page_faults,
-        },
-    })
-}
-
-fn time(nanos: i64) -> Value {
-    let seconds = jiff::Timestamp::from_second(nanos / 1_000_000_000);
-    seconds.map_or(Value::Null, |time| json!(time.to_string()))
 }

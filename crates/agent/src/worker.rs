@@ -24,7 +24,7 @@ use reconcile::NoteKind;
 use runtime::{Event, SandboxStatus};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use volume::Mounted;
@@ -58,6 +58,12 @@ pub enum Msg {
     },
     /// What the API shows of this static pod.
     Mirror(Option<Arc<Pod>>),
+    /// The node is short of something: the pod has to go.
+    Evict {
+        message: String,
+        /// Dropped once nothing of it is left.
+        ended: oneshot::Sender<()>,
+    },
 }
 
 /// A finished piece of work.
@@ -114,6 +120,8 @@ pub(crate) struct Worker {
     /// When what the pod keeps on disk is measured next, and whether it is just now.
     measure_due: Option<Timestamp>,
     measuring: bool,
+    /// Who waits for the end of the pod.
+    awaited: Vec<oneshot::Sender<()>>,
 }
 
 /// How a pod's worker is begun.
@@ -165,6 +173,7 @@ impl Worker {
             removed: false,
             measure_due: None,
             measuring: false,
+            awaited: Vec::new(),
         };
         worker.facts.verdict = begin.verdict;
         worker.adopt(begin.found);
@@ -190,6 +199,9 @@ impl Worker {
             if turns >= MAX_TURNS {
                 tracing::error!(pod = %self.pod.written(), "the pod's actions do not settle");
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            if decision.finished {
+                self.awaited.clear();
             }
             if self.removed || self.orphan && decision.finished {
                 break;
@@ -247,6 +259,10 @@ impl Worker {
             Msg::Objects => self.objects_changed(),
             Msg::Probe { run, name, kind, verdict } => self.judge(&run, &name, kind, verdict),
             Msg::Mirror(mirror) => self.mirror = mirror,
+            Msg::Evict { message, ended } => {
+                self.awaited.push(ended);
+                self.evict(message);
+            }
         }
     }
 

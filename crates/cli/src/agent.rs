@@ -48,6 +48,9 @@ pub(crate) struct Agent {
     /// Most pods at once
     #[arg(long, default_value_t = ::agent::config::MAX_PODS, value_name = "N")]
     max_pods: u32,
+    /// Below these levels pods are evicted, `signal<quantity` or `signal<percentage`
+    #[arg(long, default_value = podlife::eviction::DEFAULT_HARD, value_name = "THRESHOLDS")]
+    eviction_hard: String,
     /// A folder of manifests that this node runs, whoever else knows of them
     #[arg(long, value_name = "FOLDER")]
     static_pod_path: Option<PathBuf>,
@@ -180,6 +183,8 @@ impl Agent {
             labels: labels(&self.labels)?,
             taints: taints(&self.taints)?,
             max_pods: self.max_pods,
+            eviction_hard: podlife::eviction::parse(&self.eviction_hard)
+                .map_err(|error| anyhow::anyhow!("--eviction-hard: {error}"))?,
             static_pods: self.static_pod_path,
             shim: PathBuf::from("/proc/self/exe"),
             cgroup: format!("/kybern-{cluster_id}/{node_name}"),

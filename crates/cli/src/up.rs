@@ -35,6 +35,9 @@ pub(crate) struct Up {
     /// How many nodes to run on this machine [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u32>,
+    /// Below these levels of a node pods are evicted [default: the kubelet's]
+    #[arg(long, value_name = "THRESHOLDS", value_parser = thresholds)]
+    eviction_hard: Option<String>,
     /// Stay in the foreground until told to stop; the pods go on when it ends
     #[arg(long)]
     foreground: bool,
@@ -149,7 +152,7 @@ impl Up {
         });
         // Over a file and not as an argument, which everybody on the machine may read.
         cluster::write_private(&dir.join_token(), access.node_token()?.as_bytes())?;
-        let outcome = start_nodes(dir, cluster, started);
+        let outcome = self.start_nodes(dir, cluster, started);
         let _ = std::fs::remove_file(dir.join_token());
         outcome?;
         if !self.no_merge_kubeconfig
@@ -159,6 +162,54 @@ impl Up {
             progress.line(&format!("context `kybern` is in {}", path.display()));
         }
         Ok(())
+    }
+
+    /// The nodes that do not run, all at once.
+    fn start_nodes(&self, dir: &DataDir, cluster: &Cluster, started: &mut Started) -> Result<()> {
+        let missing =
+            |index: &usize| process::running(dir, &agent_of(&cluster.nodes[*index])).is_none();
+        let nodes = std::thread::scope(|scope| {
+            let tasks: Vec<_> = (0..cluster.nodes.len())
+                .filter(missing)
+                .map(|index| scope.spawn(move || self.start_node(dir, cluster, index)))
+                .collect();
+            tasks.into_iter().map(|task| task.join()).collect::<Vec<_>>()
+        });
+        let mut failure = None;
+        for node in nodes {
+            match node.map_err(|_| anyhow::anyhow!("starting a node panicked"))? {
+                Ok(process) => started.0.push(process),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn start_node(&self, dir: &DataDir, cluster: &Cluster, index: usize) -> Result<Component> {
+        let name = &cluster.nodes[index];
+        let mut args = vec!["agent".to_owned()];
+        let mut push = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
+        push("--data-dir", dir.node(name).to_string_lossy().into_owned());
+        push("--images-dir", dir.images().to_string_lossy().into_owned());
+        push("--server", cluster.advertise_url()?);
+        push("--token-file", dir.join_token().to_string_lossy().into_owned());
+        push("--node-name", name.clone());
+        if let Some(thresholds) = &self.eviction_hard {
+            push("--eviction-hard", thresholds.clone());
+        }
+        if cluster.nodes.len() > 1 {
+            let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
+            let ns =
+                net::hostlab::create_node_ns(&cluster.id, dir.root(), name, index as u32, subnet)
+                    .with_context(|| format!("cannot make the network of node {name}"))?;
+            push("--netns", ns.path.to_string_lossy().into_owned());
+            push("--node-ip", ns.ip.to_string());
+        } else if let Some(ip) = single_node_ip()? {
+            push("--node-ip", ip.to_string());
+        } else {
+            push("--node-ip", cluster.advertise_ip()?.to_string());
+        }
+        process::start(dir, &agent_of(name), &args, NODE_PATIENCE, &mut |_| ())
     }
 
     fn tell(&self, dir: &DataDir, cluster: &Cluster, progress: &Progress) {
@@ -201,6 +252,10 @@ impl Up {
         ));
         Ok(())
     }
+}
+
+fn thresholds(text: &str) -> Result<String, String> {
+    podlife::eviction::parse(text).map(|_| text.to_owned())
 }
 
 pub(crate) fn cluster_url(cluster: &Cluster) -> String {
@@ -275,50 +330,6 @@ fn refuse_if_running(dir: &DataDir, cluster: Option<&Cluster>) -> Result<()> {
 
 fn agent_of(node: &str) -> String {
     format!("agent-{node}")
-}
-
-/// The nodes that do not run, all at once.
-fn start_nodes(dir: &DataDir, cluster: &Cluster, started: &mut Started) -> Result<()> {
-    let missing =
-        |index: &usize| process::running(dir, &agent_of(&cluster.nodes[*index])).is_none();
-    let nodes = std::thread::scope(|scope| {
-        let tasks: Vec<_> = (0..cluster.nodes.len())
-            .filter(missing)
-            .map(|index| scope.spawn(move || start_node(dir, cluster, index)))
-            .collect();
-        tasks.into_iter().map(|task| task.join()).collect::<Vec<_>>()
-    });
-    let mut failure = None;
-    for node in nodes {
-        match node.map_err(|_| anyhow::anyhow!("starting a node panicked"))? {
-            Ok(process) => started.0.push(process),
-            Err(error) => failure = Some(error),
-        }
-    }
-    failure.map_or(Ok(()), Err)
-}
-
-fn start_node(dir: &DataDir, cluster: &Cluster, index: usize) -> Result<Component> {
-    let name = &cluster.nodes[index];
-    let mut args = vec!["agent".to_owned()];
-    let mut push = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
-    push("--data-dir", dir.node(name).to_string_lossy().into_owned());
-    push("--images-dir", dir.images().to_string_lossy().into_owned());
-    push("--server", cluster.advertise_url()?);
-    push("--token-file", dir.join_token().to_string_lossy().into_owned());
-    push("--node-name", name.clone());
-    if cluster.nodes.len() > 1 {
-        let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
-        let ns = net::hostlab::create_node_ns(&cluster.id, dir.root(), name, index as u32, subnet)
-            .with_context(|| format!("cannot make the network of node {name}"))?;
-        push("--netns", ns.path.to_string_lossy().into_owned());
-        push("--node-ip", ns.ip.to_string());
-    } else if let Some(ip) = single_node_ip()? {
-        push("--node-ip", ip.to_string());
-    } else {
-        push("--node-ip", cluster.advertise_ip()?.to_string());
-    }
-    process::start(dir, &agent_of(name), &args, NODE_PATIENCE, &mut |_| ())
 }
 
 fn single_node_ip() -> Result<Option<Ipv4Addr>> {

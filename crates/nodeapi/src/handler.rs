@@ -82,7 +82,7 @@ async fn answer(
         }
         Asked::Document => {
             let (kind, body) = node
-                .document(&path)
+                .document(&path, &pairs)
                 .await
                 .ok_or_else(|| Refusal::not_found("404 page not found"))?;
             let mut response = text(StatusCode::OK, body);

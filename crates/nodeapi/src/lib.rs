@@ -78,7 +78,11 @@ pub trait Node: Send + Sync + 'static {
     async fn netns(&self, named: &Named) -> Result<Option<PathBuf>, Refusal>;
     /// A document of the node: `/pods`, `/metrics`, `/metrics/resource`, `/stats/summary`,
     /// `/configz`. `None` for what is not served.
-    async fn document(&self, path: &str) -> Option<(&'static str, Bytes)>;
+    async fn document(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+    ) -> Option<(&'static str, Bytes)>;
     /// Who a bearer token belongs to.
     async fn authenticate(&self, token: &str) -> Option<Caller>;
     /// May the caller `verb` this subresource of this node (`proxy`, `log`, `stats`, `metrics`)?

@@ -159,13 +159,14 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn plan(&mut self) {
         let (pod, facts) = (self.pod, self.facts);
+        let grace = facts.verdict.as_ref().and_then(|verdict| verdict.grace_seconds);
+        let grace = grace.unwrap_or(i64::MAX).min(pod.grace_seconds());
         if let Some(at) = pod.deletion() {
-            return self.end(at.min(self.after(pod.grace_seconds())));
+            return self.end(at.min(self.after(grace)));
         }
         let judged = facts.verdict.is_some() || past_deadline(pod, facts, self.now);
         if judged || pod.is_terminal() || completed(pod, facts) {
-            let grace = facts.verdict.as_ref().and_then(|verdict| verdict.grace_seconds);
-            return self.end(self.after(grace.unwrap_or_else(|| pod.grace_seconds())));
+            return self.end(self.after(grace));
         }
         if let Some(at) = deadline(pod, facts) {
             self.wake(at);

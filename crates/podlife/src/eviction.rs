@@ -114,7 +114,8 @@ impl std::fmt::Display for Least {
 }
 
 impl Threshold {
-    fn quantity(&self, capacity: i64) -> Quantity {
+    /// Below how much of this capacity it is met.
+    pub fn quantity(&self, capacity: i64) -> Quantity {
         match self.least {
             Least::Amount(amount) => amount,
             // As upstream: in binary units whatever is counted, with the fraction cut off.
@@ -161,7 +162,7 @@ pub fn parse(text: &str) -> Result<Vec<Threshold>, String> {
 }
 
 /// How much of something there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Level {
     pub available: i64,
     pub capacity: i64,
@@ -205,10 +206,6 @@ impl Pressure {
     /// The conditions that hold as of the last observation.
     pub fn conditions(&self) -> BTreeSet<Condition> {
         self.seen.keys().copied().collect()
-    }
-    /// When the next of them ceases, if its cause does not come back.
-    pub fn ceases_at(&self) -> Option<Timestamp> {
-        self.seen.values().min().and_then(|at| at.checked_add(TRANSITION).ok())
     }
 }
 

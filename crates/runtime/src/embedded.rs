@@ -21,8 +21,8 @@ use crate::layout::{self, Record, ShimRecord};
 use crate::wire::{Answer, Request};
 use crate::{
     AttachConfig, AttachSession, ContainerConfig, ContainerState, ContainerStats, ContainerStatus,
-    Error, Event, ExecConfig, ExecOutput, ExecSession, Exit, MountKind, Resources, Runtime,
-    Sandbox, SandboxConfig, SandboxStatus, Seccomp,
+    DiskUsage, Error, Event, ExecConfig, ExecOutput, ExecSession, Exit, MountKind, Resources,
+    Runtime, Sandbox, SandboxConfig, SandboxStatus, Seccomp,
 };
 use link::{Link, Notice};
 
@@ -349,12 +349,32 @@ impl Runtime for Embedded {
         blocking(move || {
             let config: SandboxConfig = layout::read_json(&folder.join("config.json"))
                 .map_err(|e| system("cannot read the sandbox", &e))?;
-            let mut stats = usage(&shared.cgroups, &format!("{}/{id}", config.cgroup))?;
-            let upper = layout::container(&folder, &id).join("upper");
-            (stats.writable_bytes, stats.writable_inodes) = disk_usage(&upper);
-            Ok(stats)
+            usage(&shared.cgroups, &format!("{}/{id}", config.cgroup))
         })
         .await
+    }
+
+    async fn writable(&self, id: &str) -> Result<DiskUsage, Error> {
+        let upper = layout::container(&self.folder(&self.home(id)?)?, id).join("upper");
+        blocking(move || Ok(DiskUsage::below(&upper))).await
+    }
+
+    async fn reclaim(&self) -> Result<(), Error> {
+        for sandbox in self.list().await? {
+            let folder = self.folder(&sandbox.id)?;
+            let ended = sandbox
+                .containers
+                .into_iter()
+                .filter(|container| matches!(container.state, ContainerState::Exited(_)));
+            let folders: Vec<PathBuf> =
+                ended.map(|container| layout::container(&folder, &container.id)).collect();
+            blocking(move || {
+                let layers = folders.iter().flat_map(|f| [f.join("upper"), f.join("work")]);
+                layers.into_iter().try_for_each(|layer| remove_tree(&layer))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn sandbox_stats(&self, id: &str) -> Result<ContainerStats, Error> {
@@ -503,27 +523,7 @@ fn usage(cgroups: &Cgroups, group: &str) -> Result<ContainerStats, Error> {
         major_page_faults: stats.major_page_faults,
         memory_limit: stats.memory_limit,
         pids: stats.pids,
-        writable_bytes: 0,
-        writable_inodes: 0,
     })
-}
-
-/// Bytes and inodes of a tree; what vanishes meanwhile does not count.
-fn disk_usage(path: &Path) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt;
-    let (mut bytes, mut inodes) = (0, 0);
-    let mut stack = vec![path.to_owned()];
-    while let Some(folder) = stack.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            bytes += meta.blocks() * 512;
-            inodes += 1;
-            if meta.is_dir() {
-                stack.push(entry.path());
-            }
-        }
-    }
-    (bytes, inodes)
 }
 
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {

@@ -10,8 +10,8 @@ use tokio::sync::broadcast;
 use crate::layout;
 use crate::{
     AttachConfig, AttachSession, ContainerConfig, ContainerState, ContainerStats, ContainerStatus,
-    Error, Event, ExecConfig, ExecOutput, ExecSession, Exit, Resources, Runtime, Sandbox,
-    SandboxConfig, SandboxStatus,
+    DiskUsage, Error, Event, ExecConfig, ExecOutput, ExecSession, Exit, Resources, Runtime,
+    Sandbox, SandboxConfig, SandboxStatus,
 };
 
 const SIGTERM: i32 = 15;
@@ -242,6 +242,15 @@ impl Runtime for Hollow {
     async fn stats(&self, id: &str) -> Result<ContainerStats, Error> {
         self.state().container(id)?;
         Ok(ContainerStats { at: layout::now(), ..ContainerStats::default() })
+    }
+
+    async fn writable(&self, id: &str) -> Result<DiskUsage, Error> {
+        self.state().container(id)?;
+        Ok(DiskUsage::default())
+    }
+
+    async fn reclaim(&self) -> Result<(), Error> {
+        Ok(())
     }
 
     async fn sandbox_stats(&self, id: &str) -> Result<ContainerStats, Error> {

@@ -78,7 +78,11 @@ pub trait Runtime: Send + Sync {
     /// Joins the standard streams of a running container.
     async fn attach(&self, id: &str, attach: &AttachConfig) -> Result<AttachSession, Error>;
     async fn stats(&self, id: &str) -> Result<ContainerStats, Error>;
-    /// Usage of the whole pod cgroup of a sandbox (writable bytes not counted).
+    /// What the container's writable layer occupies: looks at every file.
+    async fn writable(&self, id: &str) -> Result<DiskUsage, Error>;
+    /// Removes the writable layers of containers that have ended; their records and logs stay.
+    async fn reclaim(&self) -> Result<(), Error>;
+    /// Usage of the whole pod cgroup of a sandbox.
     async fn sandbox_stats(&self, id: &str) -> Result<ContainerStats, Error>;
     /// Starts a new log file now: the current one is renamed to `<log>.<timestamp>`.
     async fn rotate_log(&self, id: &str) -> Result<(), Error>;
@@ -179,7 +183,36 @@ pub struct ContainerStats {
     /// `None`: no limit.
     pub memory_limit: Option<u64>,
     pub pids: u64,
-    /// Bytes and inodes of the writable layer.
-    pub writable_bytes: u64,
-    pub writable_inodes: u64,
+}
+
+/// What files occupy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+impl DiskUsage {
+    /// Of everything below a folder, a file with several names counted once, by and large. What
+    /// vanishes meanwhile occupies nothing. Blocking.
+    pub fn below(folder: &std::path::Path) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let mut all = Self::default();
+        let mut waiting = vec![folder.to_owned()];
+        while let Some(folder) = waiting.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let Ok(meta) = entry.metadata() else { continue };
+                let names = if meta.is_dir() { 1 } else { meta.nlink().max(1) };
+                all.bytes += meta.blocks() * 512 / names;
+                all.inodes += 1;
+                if meta.is_dir() {
+                    waiting.push(entry.path());
+                }
+            }
+        }
+        all
+    }
+    pub fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, inodes: self.inodes + other.inodes }
+    }
 }

@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod iptables;
 pub mod mount;
 pub mod ns;
+pub mod pressure;
 pub mod process;
 pub mod pty;
 pub mod seccomp;

@@ -21,7 +21,8 @@ mount -t tmpfs shm /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 hostname vm
 ip link set lo up
-while read -r module; do modprobe "$module" || echo "no module $module"; done < /etc/modules
+# The kernel gets its modules itself, as on any machine.
+echo /bin/modprobe > /proc/sys/kernel/modprobe
 
 failed=0
 ok() {
@@ -103,13 +104,13 @@ ok "memory.max after it" is "$(value "$group/memory.max")" 134217728
 ok "a privileged pod runs" \
     kubectl wait --for=condition=Ready pod/box --timeout=120s
 ok "a cluster inside of it" \
-    kubectl exec box -- /host/kybern up --data-dir /data --listen 127.0.0.1:7443
-inside() { kubectl exec box -- /host/kubectl --kubeconfig /data/admin.kubeconfig "$@"; }
+    kubectl exec box -- /host/kybern up --data-dir /data/kybern --listen 127.0.0.1:7443
+inside() { kubectl exec box -- /host/kubectl --kubeconfig /data/kybern/admin.kubeconfig "$@"; }
 inside create deployment inner --image=kybern.local/toolbox -- toolbox serve
 ok "and pods inside of that" inside rollout status deployment/inner --timeout=120s
 ok "with controllers" sh -c "find /sys/fs/cgroup$(container_group box) -type d -path '*kubepods*' \
     -name 'pod*' | head -n 1 | xargs -I{} grep -q memory {}/cgroup.controllers"
-ok "it ends" kubectl exec box -- /host/kybern down --wipe --data-dir /data
+ok "it ends" kubectl exec box -- /host/kybern down --wipe --data-dir /data/kybern
 
 ok "down" kybern down --wipe --data-dir /var/kybern
 ok "down leaves no cgroup" is "$(groups)" "$before"

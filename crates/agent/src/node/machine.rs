@@ -1,17 +1,14 @@
 //! Facts of the machine that the Node object shows.
 use crate::config::AgentConfig;
 use api::Quantity;
-use api::k8s::api::core::v1::{NodeAddress, NodeSystemInfo};
+use api::k8s::api::core::v1::{NodeAddress, NodeSwapStatus, NodeSystemInfo};
 use api::k8s::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use podlife::eviction::Signal;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The version of Kubernetes that this node speaks.
 pub const KUBELET_VERSION: &str = "v1.37.2";
-/// Kept back from pods, so that the node itself lives.
-const RESERVED_MEMORY: i64 = 100 << 20;
-/// Part of the disk that pods do not get, in percent.
-const RESERVED_DISK_PERCENT: i64 = 10;
 
 type Quantities = BTreeMap<String, ApiQuantity>;
 
@@ -19,6 +16,7 @@ type Quantities = BTreeMap<String, ApiQuantity>;
 pub struct Machine {
     pub cpus: i64,
     pub memory_bytes: i64,
+    pub swap_bytes: i64,
     pub disk_bytes: i64,
     /// Page size in bytes to the number of pages.
     pub hugepages: BTreeMap<i64, i64>,
@@ -50,7 +48,8 @@ impl Machine {
         let disk = disk.map(|disk| disk.blocks() as i64 * disk.fragment_size() as i64);
         Self {
             cpus: i64::try_from(cpus).unwrap_or(1),
-            memory_bytes: memory(&read("/proc/meminfo")),
+            memory_bytes: memory(&read("/proc/meminfo"), "MemTotal:"),
+            swap_bytes: memory(&read("/proc/meminfo"), "SwapTotal:"),
             disk_bytes: disk.unwrap_or_default(),
             hugepages: hugepages(),
             kernel: line("/proc/sys/kernel/osrelease"),
@@ -62,8 +61,13 @@ impl Machine {
         }
     }
 
-    /// Capacity and what of it pods may use.
-    pub fn resources(&self, max_pods: u32) -> (Quantities, Quantities) {
+    /// Capacity and what of it pods may use: all but what eviction keeps free.
+    pub fn resources(&self, config: &AgentConfig) -> (Quantities, Quantities) {
+        let max_pods = config.max_pods;
+        let kept = |signal: Signal, capacity: i64| {
+            let threshold = config.eviction_hard.iter().find(|t| t.signal == signal);
+            threshold.map_or(0, |threshold| threshold.quantity(capacity).value())
+        };
         let pages: i64 = self.hugepages.iter().map(|(size, count)| size * count).sum();
         let make = |reserved_memory: i64, disk: i64| {
             let mut list = BTreeMap::from([
@@ -81,8 +85,9 @@ impl Machine {
             }
             list.into_iter().map(|(name, q)| (name, ApiQuantity(q.to_string()))).collect()
         };
-        let disk = self.disk_bytes / 100 * (100 - RESERVED_DISK_PERCENT);
-        (make(0, self.disk_bytes), make(RESERVED_MEMORY + pages, disk))
+        let disk = (self.disk_bytes - kept(Signal::NodefsAvailable, self.disk_bytes)).max(0);
+        let memory = kept(Signal::MemoryAvailable, self.memory_bytes);
+        (make(0, self.disk_bytes), make(memory + pages, disk))
     }
 
     pub fn addresses(&self, config: &AgentConfig) -> Vec<NodeAddress> {
@@ -106,13 +111,14 @@ impl Machine {
             operating_system: "linux".to_owned(),
             os_image: self.os_image.clone(),
             system_uuid: self.system_uuid.clone(),
+            swap: (self.swap_bytes > 0).then(|| NodeSwapStatus { capacity: Some(self.swap_bytes) }),
             ..NodeSystemInfo::default()
         }
     }
 }
 
-fn memory(meminfo: &str) -> i64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+fn memory(meminfo: &str, name: &str) -> i64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
     kilobytes.and_then(|number| number.trim().parse::<i64>().ok()).unwrap_or_default() * 1024
 }
@@ -140,8 +146,9 @@ mod tests {
 
     #[test]
     fn what_the_files_say() {
-        assert_eq!(memory("MemTotal:       24684132 kB\nMemFree: 1 kB\n"), 24_684_132 * 1024);
-        assert_eq!(memory(""), 0);
+        let text = "MemTotal:       24684132 kB\nMemFree: 1 kB\n";
+        assert_eq!(memory(text, "MemTotal:"), 24_684_132 * 1024);
+        assert_eq!(memory(text, "SwapTotal:"), 0);
         assert_eq!(
             os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 13\"\n"),
             "Debian GNU/Linux 13"
@@ -157,7 +164,8 @@ mod tests {
             hugepages: BTreeMap::from([(2 << 20, 8)]),
             ..Machine::default()
         };
-        let (capacity, allocatable) = machine.resources(110);
+        let config = crate::worker::tests::config(Path::new("/"));
+        let (capacity, allocatable) = machine.resources(&config);
         let shown = |list: &Quantities, name: &str| list[name].0.clone();
         assert_eq!(shown(&capacity, "memory"), "8Gi");
         assert_eq!(shown(&allocatable, "memory"), "8076Mi");

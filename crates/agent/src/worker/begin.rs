@@ -1,6 +1,7 @@
 //! Beginning the actions that concern the pod as a whole.
 use super::{Done, Up, Worker, stop};
 use crate::hosts;
+use crate::node::HANDLERS;
 use crate::seams::PodPort;
 use crate::shared::Shared;
 use crate::translate;
@@ -12,9 +13,6 @@ use podlife::{PodExt, Sandbox, SandboxState, Step, admit, pods};
 use reconcile::NoteKind;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Names under which this node's runtime is known to runtime classes.
-const HANDLERS: &[&str] = &["kybern", "runc"];
 
 impl Worker {
     pub(super) fn start_sandbox(&mut self, attempt: u32) {

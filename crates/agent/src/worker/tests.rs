@@ -1,9 +1,12 @@
 //! Workers and the manager with the hollow runtime and an API server that only keeps pods.
+mod eviction;
+
 use super::*;
 use crate::config::AgentConfig;
 use crate::events::Events;
 use crate::hosts::Resolver;
-use crate::manager::{self, Change, PodTable};
+use crate::manager::{self, Change, Own, PodTable};
+use crate::node::Health;
 use crate::pull::Puller;
 use crate::seams::{Images, PodNetwork, PodPort, PullError, Pulled};
 use crate::shared::{Follow, Routes, ServiceList};
@@ -17,7 +20,7 @@ use podlife::NodeFacts;
 use runtime::hollow::Hollow;
 use runtime::{ContainerState, Runtime};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -157,6 +160,12 @@ impl Images for Nothing {
     async fn list(&self) -> Vec<Arc<Image>> {
         Vec::new()
     }
+    async fn mark_used(&self, _: Vec<PathBuf>) -> Result<(), String> {
+        Ok(())
+    }
+    async fn free(&self, _: i64) -> Result<i64, String> {
+        Ok(0)
+    }
 }
 
 #[async_trait]
@@ -181,6 +190,9 @@ struct Lab {
     hollow: Hollow,
     agent: tokio::task::JoinHandle<Result<(), runtime::Error>>,
     root: Arc<tempfile::TempDir>,
+    table: PodTable,
+    health: watch::Sender<Health>,
+    own: Own,
 }
 
 pub(crate) fn config(root: &Path) -> AgentConfig {
@@ -203,6 +215,7 @@ pub(crate) fn config(root: &Path) -> AgentConfig {
         taints: Vec::new(),
         max_pods: 110,
         static_pods: None,
+        eviction_hard: podlife::eviction::parse(podlife::eviction::DEFAULT_HARD).unwrap(),
         shim: "/nowhere".into(),
         cgroup: "/t".into(),
     }
@@ -257,9 +270,11 @@ fn begin(server: Arc<Server>, hollow: Hollow, root: Arc<tempfile::TempDir>) -> L
     changes.send(Change::All(pods)).ok();
     *server.changes.lock().unwrap() = Some(changes);
     let (_, node) = watch::channel(Arc::new(node));
+    let (health, healthy) = watch::channel(Health::starting());
+    let own = Own { node, health: healthy };
     let table = PodTable::default();
-    let agent = tokio::spawn(manager::serve(shared.clone(), receiver, node, table));
-    Lab { server, shared, hollow, agent, root }
+    let agent = tokio::spawn(manager::serve(shared.clone(), receiver, own.clone(), table.clone()));
+    Lab { server, shared, hollow, agent, root, table, health, own }
 }
 
 fn pod(name: &str, spec: Value) -> Value {

@@ -2,15 +2,13 @@
 use super::{Done, Worker};
 use jiff::{SignedDuration, Timestamp};
 use podlife::usage::{self, Usage};
-use podlife::{PodExt, SandboxState, Step, Verdict};
+use podlife::{PodExt, SandboxState, Step, Verdict, eviction};
 use reconcile::NoteKind;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use runtime::DiskUsage;
+use std::path::PathBuf;
 
 /// How often, from the end of one measurement to the next: the kernel tells nobody of use.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(10);
-/// What an evicted pod has to end in.
-const EVICTION_GRACE_SECONDS: i64 = 1;
 
 impl Worker {
     /// When the next measurement is due, if there is to be one.
@@ -48,14 +46,15 @@ impl Worker {
         self.work.spawn(async move {
             let mut layers = Vec::new();
             for (name, id) in runs {
-                let stats = shared.runtime.stats(&id).await;
-                layers.push((name, stats.map_or(0, |stats| stats.writable_bytes)));
+                let layer = shared.runtime.writable(&id).await;
+                layers.push((name, layer.unwrap_or_default()));
             }
             let measured = tokio::task::spawn_blocking(move || {
-                let volumes = volumes.into_iter().map(|(name, dir)| (name, on_disk(&dir)));
+                let below = DiskUsage::below;
+                let volumes = volumes.into_iter().map(|(name, dir)| (name, below(&dir).bytes));
                 let containers = layers.into_iter().map(|(name, layer)| {
-                    let all = layer + on_disk(&logs.join(&name));
-                    (name, all)
+                    let all = layer.plus(below(&logs.join(&name)));
+                    (name, all.bytes)
                 });
                 Usage { volumes: volumes.collect(), containers: containers.collect() }
             });
@@ -70,29 +69,25 @@ impl Worker {
             return;
         }
         let Some(message) = usage::exceeded(&self.pod, usage) else { return };
-        self.shared.events.pod(&self.pod, NoteKind::Warning, "Evicted", message.clone());
+        if eviction::is_critical(&self.pod) {
+            tracing::warn!(pod = self.pod.written(), message, "a critical pod is not evicted");
+            return;
+        }
+        self.evict(message);
+    }
+
+    /// Ends the pod for the node's sake. One that is on its way out gets less time.
+    pub(super) fn evict(&mut self, message: String) {
+        if self.facts.verdict.is_some() || self.pod.is_terminal() {
+            return;
+        }
+        let reason = eviction::REASON;
+        self.shared.events.pod(&self.pod, NoteKind::Warning, reason, message.clone());
         self.facts.verdict = Some(Verdict {
-            reason: "Evicted".to_owned(),
+            reason: reason.to_owned(),
             message,
             rejected: false,
-            grace_seconds: Some(EVICTION_GRACE_SECONDS),
+            grace_seconds: Some(eviction::GRACE_SECONDS),
         });
     }
-}
-
-/// Bytes that the files below a folder occupy. What vanishes meanwhile occupies nothing.
-fn on_disk(dir: &Path) -> u64 {
-    let mut waiting = vec![dir.to_owned()];
-    let mut bytes = 0;
-    while let Some(dir) = waiting.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                waiting.push(entry.path());
-            }
-            // A file with several names is counted once, by and large.
-            bytes += meta.blocks() * 512 / if meta.is_dir() { 1 } else { meta.nlink().max(1) };
-        }
-    }
-    bytes
 }
