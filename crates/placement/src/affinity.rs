@@ -7,16 +7,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// `nodeSelector` and node affinity.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeRule {
-    selector: Vec<(String, String)>,
-    /// Any of them must match; `None` if nothing is required.
-    required: Option<Vec<Term>>,
+    /// `None` if nothing is required.
+    pub(crate) required: Option<Required>,
     pub(crate) preferred: Vec<(i64, Term)>,
 }
 
+/// What a node must be like.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Required {
+    selector: Vec<(String, String)>,
+    /// Any of them must match.
+    terms: Option<Vec<Term>>,
+}
+
 /// All of it must match.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Term {
     labels: Vec<Requirement>,
     /// `metadata.name` is the only field there is.
@@ -26,7 +33,7 @@ pub(crate) struct Term {
 impl NodeRule {
     pub(crate) fn of(spec: &PodSpec) -> Self {
         let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-        let required = affinity
+        let terms = affinity
             .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())
             .map(|required| required.node_selector_terms.iter().filter_map(Term::of).collect());
         let preferred = affinity
@@ -35,22 +42,30 @@ impl NodeRule {
             .flatten()
             .filter_map(|p| Some((i64::from(p.weight), Term::of(&p.preference)?)))
             .collect();
-        let selector = spec.node_selector.clone().unwrap_or_default().into_iter().collect();
-        Self { selector, required, preferred }
+        let selector: Vec<(String, String)> =
+            spec.node_selector.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let anything = selector.is_empty() && terms.is_none();
+        Self { required: (!anything).then_some(Required { selector, terms }), preferred }
     }
     pub(crate) fn matches(&self, node: &NodeInfo) -> bool {
-        self.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
-            && self.required.as_ref().is_none_or(|any| any.iter().any(|term| term.matches(node)))
+        self.required.as_ref().is_none_or(|required| required.matches(node))
     }
     /// The only nodes that can match, where the rule names them.
     pub(crate) fn named(&self) -> Option<Vec<&str>> {
-        let terms = self.required.as_ref()?;
+        let terms = self.required.as_ref()?.terms.as_ref()?;
         let mut names = Vec::new();
         for term in terms {
             let only = term.names.iter().find(|r| r.operator == Operator::In)?;
             names.extend(only.values.iter().map(String::as_str));
         }
         Some(names)
+    }
+}
+
+impl Required {
+    pub(crate) fn matches(&self, node: &NodeInfo) -> bool {
+        self.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+            && self.terms.as_ref().is_none_or(|any| any.iter().any(|term| term.matches(node)))
     }
 }
 

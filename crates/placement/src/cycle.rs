@@ -2,9 +2,10 @@
 use crate::plugins::{inter_pod_affinity, pod_topology_spread};
 use crate::pod::PodInfo;
 use crate::preemption;
+use crate::refusal::Refusals;
 use crate::snapshot::{NodeInfo, Snapshot};
-use crate::{PLUGINS, Unfit};
-use std::collections::BTreeMap;
+use crate::topology::Counts;
+use crate::{PLUGINS, Refusal, Unfit};
 
 /// Where a pod goes, or why it cannot go anywhere yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,25 +14,26 @@ pub enum Decision {
     Refused(Refusal),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// As in the event and the condition.
-    pub message: String,
-    /// The plugins that refused a node: a change that concerns none of them helps nothing.
-    pub plugins: Vec<&'static str>,
-    /// Evicting these pods (by uid) would make room on that node.
-    pub preempt: Option<(String, Vec<String>)>,
+/// The tallies that a pod's decision needs, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) spread: Vec<usize>,
+    pub(crate) affinity: inter_pod_affinity::Asked,
+    none: Counts,
 }
 
 /// What the plugins share within one decision.
 pub(crate) struct Cycle<'a> {
     pub(crate) pod: &'a PodInfo,
-    pub(crate) nodes: usize,
-    pub(crate) spread: pod_topology_spread::State,
-    pub(crate) affinity: inter_pod_affinity::State,
-    /// On how many nodes each of the pod's images is.
-    pub(crate) image_spread: Vec<usize>,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) spread: pod_topology_spread::State<'a>,
+    pub(crate) affinity: inter_pod_affinity::State<'a>,
+    /// Which of the plugins have something to refuse; a bit for each.
+    filters: u32,
 }
+
+/// What a plugin says of a node that does not do.
+pub(crate) type Told = (&'static str, Unfit);
 
 /// Of this many nodes or fewer, all are looked at; of more, a share that shrinks to a twentieth.
 const ALWAYS_NODES: usize = 100;
@@ -40,166 +42,188 @@ const ALWAYS_NODES: usize = 100;
 pub fn schedule(snapshot: &mut Snapshot, pod: &PodInfo) -> Decision {
     if snapshot.is_empty() {
         let message = "no nodes available to schedule pods".to_owned();
-        return Decision::Refused(Refusal { message, plugins: Vec::new(), preempt: None });
+        return Decision::Refused(Refusal { message, ..Refusal::default() });
     }
-    let cycle = Cycle::new(snapshot, pod);
-    let mut refusals = Refusals::default();
-    let fit = cycle.fitting(snapshot, &mut refusals);
-    snapshot.turn = snapshot.turn.wrapping_add(1);
-    if fit.is_empty() {
-        return Decision::Refused(refusals.into_refusal(snapshot, &cycle));
-    }
+    let asked = Asked::of(snapshot, pod);
+    let reserved = Reserved::of(snapshot, pod, &asked);
+    let cycle = Cycle::new(snapshot, pod, &asked);
+    let search = Search { cycle: &cycle, reserved: &reserved };
     // A node that room was made on for this pod comes first.
-    let nominated =
-        fit.iter().find(|at| pod.nominated.as_ref() == Some(&snapshot.slots()[**at].name));
-    let chosen = match nominated {
-        Some(at) => *at,
-        None => cycle.best(snapshot, &fit),
-    };
-    Decision::Place { node: snapshot.slots()[chosen].name.clone() }
+    let nominated = snapshot.nominated(&pod.uid).or(pod.nominated.as_deref());
+    let nominated = nominated.and_then(|name| snapshot.node(name));
+    if let Some(node) = nominated.filter(|node| search.filter(node).is_ok()) {
+        return Decision::Place { node: node.name.clone() };
+    }
+    let mut refusals = Refusals::default();
+    let fit = search.fitting(&mut refusals);
+    let chosen = cycle.best(&fit).map(|node| node.name.clone());
+    let seen = fit.len() + refusals.len();
+    snapshot.turn = snapshot.turn.wrapping_add(1);
+    snapshot.start = (snapshot.start + seen) % snapshot.slots().len();
+    match chosen {
+        Some(node) => Decision::Place { node },
+        None => {
+            let outcome = preemption::find(snapshot, pod, &asked, &refusals);
+            Decision::Refused(refusals.into_refusal(snapshot.len(), outcome))
+        }
+    }
 }
 
-impl<'a> Cycle<'a> {
-    pub(crate) fn new(snapshot: &mut Snapshot, pod: &'a PodInfo) -> Self {
-        let spread = pod_topology_spread::State::new(snapshot, pod);
-        let affinity = inter_pod_affinity::State::new(snapshot, pod);
-        let has = |image: &String| {
-            snapshot.nodes().filter(|node| node.images.contains_key(&full_name(image))).count()
+/// Whether a pod could go to a node as things are.
+pub fn fits(snapshot: &mut Snapshot, pod: &PodInfo, node: &str) -> bool {
+    let asked = Asked::of(snapshot, pod);
+    let Some(at) = snapshot.node(node).map(|node| node.index) else { return false };
+    filter_beside(snapshot, pod, &asked, at).is_ok()
+}
+
+/// Whether the pod fits on a node, both beside the pods that room is made for there and without
+/// them, as they may be what it wants to be near.
+pub(crate) fn filter_beside(
+    snapshot: &mut Snapshot,
+    pod: &PodInfo,
+    asked: &Asked,
+    at: usize,
+) -> Result<(), Told> {
+    let name = snapshot.slots()[at].name.clone();
+    let ahead = snapshot.ahead_of(pod, &name);
+    if !ahead.is_empty() {
+        ahead.iter().for_each(|other| snapshot.put(other, at));
+        let told = Cycle::new(snapshot, pod, asked).filter(&snapshot.slots()[at]);
+        for other in &ahead {
+            snapshot.take(&other.uid);
+        }
+        told?;
+    }
+    Cycle::new(snapshot, pod, asked).filter(&snapshot.slots()[at])
+}
+
+impl Asked {
+    /// Has all tallies made that the pod needs.
+    pub(crate) fn of(snapshot: &mut Snapshot, pod: &PodInfo) -> Self {
+        let mut tallies = std::mem::take(&mut snapshot.tallies);
+        tallies.trim();
+        let asked = Self {
+            spread: pod_topology_spread::ask(&mut tallies, snapshot, pod),
+            affinity: inter_pod_affinity::ask(&mut tallies, snapshot, pod),
+            none: Counts::default(),
         };
-        // Without images of any size there is nothing to rank.
-        let image_spread = pod.images.iter().map(has).collect();
-        Self { pod, nodes: snapshot.len(), spread, affinity, image_spread }
+        snapshot.tallies = tallies;
+        asked
+    }
+    pub(crate) fn none(&self) -> &Counts {
+        &self.none
+    }
+}
+
+/// What is said of the nodes where room is made for others.
+struct Reserved(Vec<(usize, Result<(), Told>)>);
+
+impl Reserved {
+    fn of(snapshot: &mut Snapshot, pod: &PodInfo, asked: &Asked) -> Self {
+        let nodes = snapshot.reserved_from(pod);
+        Self(nodes.into_iter().map(|at| (at, filter_beside(snapshot, pod, asked, at))).collect())
+    }
+    fn told(&self, node: &NodeInfo) -> Option<&Result<(), Told>> {
+        self.0.binary_search_by_key(&node.index, |(at, _)| *at).ok().map(|at| &self.0[at].1)
+    }
+}
+
+struct Search<'a> {
+    cycle: &'a Cycle<'a>,
+    reserved: &'a Reserved,
+}
+
+impl<'a> Search<'a> {
+    fn filter(&self, node: &NodeInfo) -> Result<(), Told> {
+        match self.reserved.told(node) {
+            Some(told) => told.clone(),
+            None => self.cycle.filter(node),
+        }
     }
 
-    pub(crate) fn filter(&self, node: &NodeInfo) -> Result<(), (&'static str, Unfit)> {
-        PLUGINS.iter().try_for_each(|plugin| {
-            plugin.filter(self, node).map_err(|unfit| (plugin.name(), unfit))
-        })
+    fn look(&self, node: &'a NodeInfo, fit: &mut Vec<&'a NodeInfo>, refusals: &mut Refusals) {
+        match self.filter(node) {
+            Ok(()) => fit.push(node),
+            Err((plugin, unfit)) => refusals.add(node.index, plugin, unfit),
+        }
     }
 
-    /// Indexes of nodes that do; enough of them, not always all.
-    fn fitting(&self, snapshot: &Snapshot, refusals: &mut Refusals) -> Vec<usize> {
-        let enough = enough(snapshot.len());
-        let mut fit = Vec::new();
-        if let Some(names) = self.pod.node_rule.named() {
+    /// Nodes that do; enough of them, not always all.
+    fn fitting(&self, refusals: &mut Refusals) -> Vec<&'a NodeInfo> {
+        let (snapshot, mut fit) = (self.cycle.snapshot, Vec::new());
+        if let Some(names) = self.cycle.pod.node_rule.named() {
             // A pod of a daemon set names its node: look nowhere else.
             let mut named: Vec<&NodeInfo> =
                 names.iter().filter_map(|name| snapshot.node(name)).collect();
             named.sort_by_key(|node| node.index);
             named.dedup_by_key(|node| node.index);
             for node in named {
-                match self.filter(node) {
-                    Ok(()) => fit.push(node.index),
-                    Err((plugin, unfit)) => refusals.add(node.index, plugin, unfit),
-                }
+                self.look(node, &mut fit, refusals);
             }
             if fit.is_empty() {
                 let elsewhere = snapshot.nodes().filter(|n| !names.contains(&n.name.as_str()));
                 for node in elsewhere {
-                    if let Err((plugin, unfit)) = self.filter(node) {
-                        refusals.add(node.index, plugin, unfit);
-                    }
+                    self.look(node, &mut fit, refusals);
                 }
             }
             return fit;
         }
-        let slots = snapshot.slots();
-        let start = snapshot.turn.wrapping_mul(enough) % slots.len().max(1);
-        for node in slots[start..].iter().chain(&slots[..start]).filter(|node| node.exists) {
-            match self.filter(node) {
-                Ok(()) => fit.push(node.index),
-                Err((plugin, unfit)) => refusals.add(node.index, plugin, unfit),
-            }
+        let enough = enough(snapshot.len());
+        let (before, after) = snapshot.slots().split_at(snapshot.start);
+        for node in after.iter().chain(before).filter(|node| node.exists) {
+            self.look(node, &mut fit, refusals);
             if fit.len() >= enough {
                 break;
             }
         }
         fit
     }
+}
 
-    fn best(&self, snapshot: &Snapshot, fit: &[usize]) -> usize {
-        if let [only] = fit {
-            return *only;
+impl<'a> Cycle<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, pod: &'a PodInfo, asked: &'a Asked) -> Self {
+        let spread = pod_topology_spread::State::new(snapshot, pod, asked);
+        let affinity = inter_pod_affinity::State::new(snapshot, pod, &asked.affinity);
+        let mut cycle = Self { pod, snapshot, spread, affinity, filters: 0 };
+        for (at, plugin) in PLUGINS.iter().enumerate() {
+            cycle.filters |= u32::from(plugin.filters(&cycle)) << at;
         }
-        let nodes: Vec<&NodeInfo> = fit.iter().map(|at| &snapshot.slots()[*at]).collect();
-        let mut totals = vec![0i64; nodes.len()];
-        for plugin in PLUGINS.iter().filter(|plugin| plugin.weight() != 0) {
-            let scores = plugin.score(self, &nodes);
-            for (total, score) in totals.iter_mut().zip(scores) {
+        cycle
+    }
+
+    pub(crate) fn filter(&self, node: &NodeInfo) -> Result<(), Told> {
+        let mut left = self.filters;
+        while left != 0 {
+            let plugin = PLUGINS[left.trailing_zeros() as usize];
+            plugin.filter(self, node).map_err(|unfit| (plugin.name(), unfit))?;
+            left &= left - 1;
+        }
+        Ok(())
+    }
+
+    /// The best of the nodes; equal ones take turns.
+    fn best(&self, fit: &[&'a NodeInfo]) -> Option<&'a NodeInfo> {
+        if fit.len() <= 1 {
+            return fit.first().copied();
+        }
+        let (mut totals, mut scores) = (vec![0i64; fit.len()], vec![0i64; fit.len()]);
+        for plugin in PLUGINS.iter().filter(|plugin| plugin.scores(self)) {
+            plugin.score(self, fit, &mut scores);
+            for (total, score) in totals.iter_mut().zip(&scores) {
                 *total += plugin.weight() * score;
             }
         }
         let most = totals.iter().copied().max().unwrap_or(0);
-        let equal: Vec<usize> = (0..fit.len()).filter(|at| totals[*at] == most).collect();
-        fit[equal[snapshot.turn % equal.len()]]
+        let equal = totals.iter().filter(|total| **total == most).count();
+        let mut best = fit.iter().zip(&totals).filter(|(_, total)| **total == most);
+        best.nth(self.snapshot.turn % equal.max(1)).map(|(node, _)| *node)
     }
 }
 
-fn enough(nodes: usize) -> usize {
+pub(crate) fn enough(nodes: usize) -> usize {
     if nodes <= ALWAYS_NODES {
         return nodes;
     }
     let percent = 50usize.saturating_sub(nodes / 125).max(5);
     (nodes * percent / 100).max(ALWAYS_NODES)
-}
-
-/// Images are known by their full names.
-pub(crate) fn full_name(image: &str) -> String {
-    let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
-    if tagged { image.to_owned() } else { format!("{image}:latest") }
-}
-
-/// Why each node was refused.
-#[derive(Debug, Default)]
-struct Refusals {
-    by_node: Vec<(usize, Unfit)>,
-    plugins: Vec<&'static str>,
-}
-
-impl Refusals {
-    fn add(&mut self, node: usize, plugin: &'static str, unfit: Unfit) {
-        if !self.plugins.contains(&plugin) {
-            self.plugins.push(plugin);
-        }
-        self.by_node.push((node, unfit));
-    }
-
-    fn into_refusal(self, snapshot: &mut Snapshot, cycle: &Cycle<'_>) -> Refusal {
-        let all = snapshot.len();
-        let reasons = self.by_node.iter().flat_map(|(_, unfit)| unfit.reasons.iter());
-        let filtered = histogram(reasons.map(String::as_str));
-        let mut message = format!("0/{all} nodes are available: {filtered}.");
-        let candidates: Vec<usize> =
-            self.by_node.iter().filter(|(_, unfit)| unfit.resolvable).map(|(at, _)| *at).collect();
-        let hopeless = self.by_node.len() - candidates.len();
-        let preempt = preemption::find(snapshot, cycle.pod, &candidates);
-        let why: &str = match (&preempt, cycle.pod.may_preempt) {
-            (Some(_), _) => "",
-            (None, false) => "not eligible due to preemptionPolicy=Never.",
-            (None, true) => {
-                let none = "No preemption victims found for incoming pod";
-                let useless = "Preemption is not helpful for scheduling";
-                let told = std::iter::repeat_n(none, candidates.len())
-                    .chain(std::iter::repeat_n(useless, hopeless));
-                message +=
-                    &format!(" preemption: 0/{all} nodes are available: {}.", histogram(told));
-                ""
-            }
-        };
-        if !why.is_empty() {
-            message += &format!(" preemption: {why}");
-        }
-        Refusal { message, plugins: self.plugins, preempt }
-    }
-}
-
-/// `1 Insufficient cpu, 2 node(s) were unschedulable`, in the order of the text.
-fn histogram<'a>(reasons: impl Iterator<Item = &'a str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for reason in reasons {
-        *counts.entry(reason).or_default() += 1;
-    }
-    let mut parts: Vec<String> = counts.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-    parts.sort();
-    parts.join(", ")
 }

@@ -8,12 +8,15 @@ mod cycle;
 mod plugins;
 mod pod;
 mod preemption;
+mod refusal;
 mod resources;
 mod snapshot;
 mod tally;
+mod topology;
 
-pub use cycle::{Decision, Refusal, schedule};
+pub use cycle::{Decision, fits, schedule};
 pub use pod::{PodInfo, is_terminal};
+pub use refusal::{Refusal, Unfit};
 pub use resources::Resources;
 pub use snapshot::{NodeInfo, Snapshot};
 
@@ -22,38 +25,26 @@ use cycle::Cycle;
 /// A plugin's full mark for a node.
 pub(crate) const FULL: i64 = 100;
 
-/// Why a node does not do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfit {
-    /// As counted in the message: `node(s) were unschedulable`.
-    pub reasons: Vec<String>,
-    /// Removing other pods from the node could help.
-    pub resolvable: bool,
-}
-
-impl Unfit {
-    fn fixed(reason: &str) -> Self {
-        Self { reasons: vec![reason.to_owned()], resolvable: false }
-    }
-    fn resolvable(reason: &str) -> Self {
-        Self { reasons: vec![reason.to_owned()], resolvable: true }
-    }
-}
-
 /// One consideration. Filters refuse nodes, scores rank those that are left.
 pub(crate) trait Plugin: Sync {
     /// Upstream's name; what a later change must touch to make a refused pod worth another try.
     fn name(&self) -> &'static str;
+    /// Whether it may refuse a node in this decision.
+    fn filters(&self, _: &Cycle<'_>) -> bool {
+        false
+    }
     fn filter(&self, _: &Cycle<'_>, _: &NodeInfo) -> Result<(), Unfit> {
         Ok(())
     }
     fn weight(&self) -> i64 {
         0
     }
-    /// From 0 to [`FULL`] for each node. Called only if the weight is not 0.
-    fn score(&self, _: &Cycle<'_>, _: &[&NodeInfo]) -> Vec<i64> {
-        Vec::new()
+    /// Whether it may tell nodes apart in this decision.
+    fn scores(&self, _: &Cycle<'_>) -> bool {
+        false
     }
+    /// From 0 to [`FULL`] for each node. Called only if it [`Self::scores`].
+    fn score(&self, _: &Cycle<'_>, _: &[&NodeInfo], _: &mut [i64]) {}
 }
 
 /// In the order of filtering; the first that refuses names the reason.

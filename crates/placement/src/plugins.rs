@@ -10,15 +10,22 @@ pub(crate) mod node_unschedulable;
 pub(crate) mod pod_topology_spread;
 pub(crate) mod taint_toleration;
 
-use crate::FULL;
+use crate::{FULL, NodeInfo};
 use api::k8s::api::core::v1::{Taint, Toleration};
 
 /// Stretches scores to 0..=[`FULL`]; with `reverse`, less is better.
 pub(crate) fn normalize(scores: &mut [i64], reverse: bool) {
     let most = scores.iter().copied().max().unwrap_or(0);
-    for score in scores {
+    for score in scores.iter_mut() {
         let share = if most == 0 { 0 } else { *score * FULL / most };
         *score = if reverse { FULL - share } else { share };
+    }
+}
+
+/// Marks each node.
+pub(crate) fn mark(nodes: &[&NodeInfo], scores: &mut [i64], of: impl Fn(&NodeInfo) -> i64) {
+    for (score, node) in scores.iter_mut().zip(nodes) {
+        *score = of(node);
     }
 }
 

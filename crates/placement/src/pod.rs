@@ -1,7 +1,8 @@
 //! A pod, read once into what decisions need.
-use crate::affinity::{NodeRule, PodTerm};
+use crate::affinity::{NodeRule, PodTerm, Required, Scope};
 use crate::resources::Resources;
-use api::k8s::api::core::v1::{Pod, Toleration};
+use crate::topology::{Only, Over};
+use api::k8s::api::core::v1::{Pod, PodSpec, Toleration, TopologySpreadConstraint};
 use api::{Kind, LabelSelector};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,19 +26,19 @@ impl HostPort {
 }
 
 /// One `topologySpreadConstraint`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Spread {
-    pub key: String,
-    pub max_skew: i64,
-    pub min_domains: Option<i64>,
-    pub hard: bool,
-    pub selector: Arc<LabelSelector>,
-    pub honor_affinity: bool,
-    pub honor_taints: bool,
+    pub(crate) over: Over,
+    pub(crate) max_skew: i64,
+    pub(crate) min_domains: Option<i64>,
+    pub(crate) hard: bool,
+    pub(crate) scope: Arc<Scope>,
+    /// The pod itself counts.
+    pub(crate) own: bool,
 }
 
 /// What is read of a pod.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PodInfo {
     pub uid: String,
     pub namespace: String,
@@ -50,6 +51,8 @@ pub struct PodInfo {
     pub priority: i32,
     pub may_preempt: bool,
     pub deleting: bool,
+    /// ... to make room for another.
+    pub preempted: bool,
     pub started: i64,
     pub requests: Resources,
     pub ranked: (i64, i64),
@@ -61,6 +64,7 @@ pub struct PodInfo {
     /// With weights; negative ones keep away.
     pub preferred: Vec<(i64, PodTerm)>,
     pub spread: Vec<Spread>,
+    /// By their full names.
     pub images: Vec<String>,
     pub gated: bool,
 }
@@ -71,14 +75,27 @@ pub fn is_terminal(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// The scheduler has chosen it to make room for another.
+fn made_room(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| {
+        condition.type_ == "DisruptionTarget"
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some("PreemptionByScheduler")
+    })
+}
+
 impl PodInfo {
     pub fn new(pod: &Pod) -> Self {
-        let spec = pod.spec.clone().unwrap_or_default();
+        let none = PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&none);
         let meta = &pod.metadata;
         let labels = Arc::new(meta.labels.clone().unwrap_or_default());
         let namespace = meta.namespace.clone().unwrap_or_default();
-        let requests = Resources::of_pod(&spec);
-        let terms = crate::affinity::pod_terms(&spec, &namespace, &labels);
+        let requests = Resources::of_pod(spec);
+        let terms = crate::affinity::pod_terms(spec, &namespace, &labels);
+        let node_rule = NodeRule::of(spec);
+        let required = node_rule.required.clone();
         let owners = meta.owner_references.iter().flatten();
         let status = pod.status.as_ref();
         Self {
@@ -90,19 +107,20 @@ impl PodInfo {
             priority: spec.priority.unwrap_or(0),
             may_preempt: spec.preemption_policy.as_deref() != Some("Never"),
             deleting: meta.deletion_timestamp.is_some(),
+            preempted: meta.deletion_timestamp.is_some() && made_room(pod),
             started: status
                 .and_then(|status| status.start_time.as_ref())
                 .map_or(i64::MAX, |time| time.0.as_second()),
-            ranked: requests.ranked(&spec),
+            ranked: requests.ranked(spec),
             requests,
-            ports: ports(&spec),
+            ports: ports(spec),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
-            node_rule: NodeRule::of(&spec),
+            node_rule,
             affinity: terms.affinity,
             anti_affinity: terms.anti_affinity,
             preferred: terms.preferred,
-            spread: spread(&spec, &labels),
-            images: spec.containers.iter().filter_map(|c| c.image.clone()).collect(),
+            spread: spread(spec, &namespace, &labels, &required),
+            images: spec.containers.iter().filter_map(|c| c.image.as_deref().map(full_name)).collect(),
             gated: spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()),
             namespace,
             labels,
@@ -110,7 +128,29 @@ impl PodInfo {
     }
 }
 
-fn ports(spec: &api::k8s::api::core::v1::PodSpec) -> Vec<HostPort> {
+impl PodInfo {
+    /// Whether it counts for the same on the same node.
+    pub(crate) fn counts_as(&self, other: &Self) -> bool {
+        self.requests == other.requests
+            && self.deleting == other.deleting
+            && self.labels == other.labels
+            && self.ranked == other.ranked
+            && self.namespace == other.namespace
+            && self.owner == other.owner
+            && self.ports == other.ports
+            && self.affinity == other.affinity
+            && self.anti_affinity == other.anti_affinity
+            && self.preferred == other.preferred
+    }
+}
+
+/// Images are known by their full names.
+fn full_name(image: &str) -> String {
+    let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    if tagged { image.to_owned() } else { format!("{image}:latest") }
+}
+
+fn ports(spec: &PodSpec) -> Vec<HostPort> {
     let sidecars = spec
         .init_containers
         .iter()
@@ -130,11 +170,16 @@ fn ports(spec: &api::k8s::api::core::v1::PodSpec) -> Vec<HostPort> {
 }
 
 fn spread(
-    spec: &api::k8s::api::core::v1::PodSpec,
+    spec: &PodSpec,
+    namespace: &str,
     labels: &BTreeMap<String, String>,
+    required: &Option<Required>,
 ) -> Vec<Spread> {
-    let constraints = spec.topology_spread_constraints.iter().flatten();
-    constraints
+    let all = || spec.topology_spread_constraints.iter().flatten();
+    let hard = |constraint: &TopologySpreadConstraint| {
+        constraint.when_unsatisfiable == "DoNotSchedule"
+    };
+    all()
         .filter_map(|constraint| {
             let mut selector = LabelSelector::from_spec(constraint.label_selector.as_ref()).ok()?;
             for key in constraint.match_label_keys.iter().flatten() {
@@ -146,14 +191,28 @@ fn spread(
                     });
                 }
             }
+            // Nodes count that have the labels of all constraints of the same strictness.
+            let same = all().filter(|other| hard(other) == hard(constraint));
+            let others = same.map(|other| &other.topology_key);
+            let keys = others.filter(|key| **key != constraint.topology_key).cloned().collect();
+            let honor_affinity = constraint.node_affinity_policy.as_deref() != Some("Ignore");
+            let honor_taints = constraint.node_taints_policy.as_deref() == Some("Honor");
+            let only = Only {
+                labels: keys,
+                required: required.clone().filter(|_| honor_affinity),
+                tolerations: honor_taints.then(|| spec.tolerations.clone().unwrap_or_default()),
+            };
             Some(Spread {
-                key: constraint.topology_key.clone(),
+                over: Over { key: constraint.topology_key.clone(), only: only.unless_all() },
                 max_skew: i64::from(constraint.max_skew),
                 min_domains: constraint.min_domains.map(i64::from),
-                hard: constraint.when_unsatisfiable == "DoNotSchedule",
-                selector: Arc::new(selector),
-                honor_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
-                honor_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
+                hard: hard(constraint),
+                own: selector.matches(labels),
+                scope: Arc::new(Scope {
+                    namespaces: vec![namespace.to_owned()],
+                    namespace_selector: None,
+                    selector,
+                }),
             })
         })
         .collect()

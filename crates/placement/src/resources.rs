@@ -4,9 +4,16 @@ use api::k8s::api::core::v1::PodSpec;
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Text;
 use std::collections::BTreeMap;
 
-/// CPU in thousandths, everything else in whole units; sorted by name.
+/// CPU in thousandths, everything else in whole units. What every decision looks at has a field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resources(Vec<(Box<str>, i64)>);
+pub struct Resources {
+    pub milli_cpu: i64,
+    pub memory: i64,
+    pub ephemeral_storage: i64,
+    pub pods: i64,
+    /// All others, sorted by name.
+    others: Vec<(Box<str>, i64)>,
+}
 
 /// What a container that asks for nothing counts as when nodes are ranked.
 const DEFAULT_MILLI_CPU: i64 = 100;
@@ -18,40 +25,59 @@ impl Resources {
         for (name, text) in map.into_iter().flatten() {
             let Ok(amount) = text.0.parse::<Quantity>() else { continue };
             let value = if name == "cpu" { amount.milli_value() } else { amount.value() };
-            all.set(name, value);
+            *all.slot(name) = value;
         }
         all
     }
     pub fn get(&self, name: &str) -> i64 {
-        self.0.binary_search_by(|(have, _)| (**have).cmp(name)).map_or(0, |at| self.0[at].1)
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            "pods" => self.pods,
+            _ => self
+                .others
+                .binary_search_by(|(have, _)| (**have).cmp(name))
+                .map_or(0, |at| self.others[at].1),
+        }
     }
-    pub fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
-        self.0.iter().map(|(name, value)| (&**name, *value))
+    /// What has no field of its own.
+    pub(crate) fn others(&self) -> &[(Box<str>, i64)] {
+        &self.others
     }
     fn slot(&mut self, name: &str) -> &mut i64 {
-        let at = match self.0.binary_search_by(|(have, _)| (**have).cmp(name)) {
-            Ok(at) => at,
-            Err(at) => {
-                self.0.insert(at, (name.into(), 0));
-                at
+        match name {
+            "cpu" => &mut self.milli_cpu,
+            "memory" => &mut self.memory,
+            "ephemeral-storage" => &mut self.ephemeral_storage,
+            "pods" => &mut self.pods,
+            _ => {
+                let at = match self.others.binary_search_by(|(have, _)| (**have).cmp(name)) {
+                    Ok(at) => at,
+                    Err(at) => {
+                        self.others.insert(at, (name.into(), 0));
+                        at
+                    }
+                };
+                &mut self.others[at].1
             }
-        };
-        &mut self.0[at].1
+        }
     }
-    fn set(&mut self, name: &str, value: i64) {
-        *self.slot(name) = value;
+    /// Each amount of `other` is taken into the one here.
+    fn join(&mut self, other: &Self, mut with: impl FnMut(&mut i64, i64)) {
+        with(&mut self.milli_cpu, other.milli_cpu);
+        with(&mut self.memory, other.memory);
+        with(&mut self.ephemeral_storage, other.ephemeral_storage);
+        with(&mut self.pods, other.pods);
+        for (name, value) in &other.others {
+            with(self.slot(name), *value);
+        }
     }
     pub(crate) fn add(&mut self, other: &Self, sign: i64) {
-        for (name, value) in other.iter() {
-            let slot = self.slot(name);
-            *slot = slot.saturating_add(sign * value);
-        }
+        self.join(other, |here, value| *here = here.saturating_add(sign * value));
     }
     fn raise(&mut self, other: &Self) {
-        for (name, value) in other.iter() {
-            let slot = self.slot(name);
-            *slot = (*slot).max(value);
-        }
+        self.join(other, |here, value| *here = (*here).max(value));
     }
 
     /// What a pod asks for: its containers and sidecars together, or the init step that needs most,
@@ -78,11 +104,12 @@ impl Resources {
         running.add(&sidecars, 1);
         running.raise(&most);
         let whole = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        for (name, value) in Self::of(whole).iter() {
-            running.set(name, value);
+        let amounts = Self::of(whole);
+        for name in whole.into_iter().flat_map(BTreeMap::keys) {
+            *running.slot(name) = amounts.get(name);
         }
         running.add(&Self::of(spec.overhead.as_ref()), 1);
-        running.0.retain(|(_, value)| *value != 0);
+        running.others.retain(|(_, value)| *value != 0);
         running
     }
 
@@ -95,7 +122,7 @@ impl Resources {
             };
             spec.containers.iter().filter(|container| !asks(container)).count() as i64
         };
-        let cpu = self.get("cpu") + silent("cpu") * DEFAULT_MILLI_CPU;
-        (cpu, self.get("memory") + silent("memory") * DEFAULT_MEMORY)
+        let cpu = self.milli_cpu + silent("cpu") * DEFAULT_MILLI_CPU;
+        (cpu, self.memory + silent("memory") * DEFAULT_MEMORY)
     }
 }

@@ -1,3 +1,6 @@
+mod nominations;
+mod tallies;
+
 use super::*;
 use api::k8s::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};

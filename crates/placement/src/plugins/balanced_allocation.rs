@@ -1,4 +1,5 @@
 //! Nodes whose CPU and memory fill up evenly rank higher.
+use super::mark;
 use crate::{Cycle, FULL, NodeInfo, Plugin};
 
 pub(crate) struct BalancedAllocation;
@@ -10,17 +11,19 @@ impl Plugin for BalancedAllocation {
     fn weight(&self) -> i64 {
         1
     }
-    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
+    fn scores(&self, _: &Cycle<'_>) -> bool {
+        true
+    }
+    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo], scores: &mut [i64]) {
         let requests = &cycle.pod.requests;
-        let share = |node: &NodeInfo, name: &str| {
-            let all = node.allocatable.get(name);
-            let used = node.requested.get(name) + requests.get(name);
+        let share = |used: i64, all: i64| {
             if all <= 0 { 1.0 } else { (used as f64 / all as f64).min(1.0) }
         };
-        let even = |node: &&NodeInfo| {
-            let apart = (share(node, "cpu") - share(node, "memory")).abs() / 2.0;
-            ((1.0 - apart) * FULL as f64) as i64
-        };
-        nodes.iter().map(even).collect()
+        mark(nodes, scores, |node| {
+            let (used, all) = (&node.requested, &node.allocatable);
+            let cpu = share(used.milli_cpu + requests.milli_cpu, all.milli_cpu);
+            let memory = share(used.memory + requests.memory, all.memory);
+            ((1.0 - (cpu - memory).abs() / 2.0) * FULL as f64) as i64
+        });
     }
 }

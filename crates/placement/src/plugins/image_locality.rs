@@ -1,5 +1,5 @@
 //! Nodes that have the images already rank higher, the more so the larger they are.
-use crate::cycle::full_name;
+use super::mark;
 use crate::{Cycle, FULL, NodeInfo, Plugin};
 
 pub(crate) struct ImageLocality;
@@ -15,20 +15,22 @@ impl Plugin for ImageLocality {
     fn weight(&self) -> i64 {
         1
     }
-    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
-        let names: Vec<String> = cycle.pod.images.iter().map(|image| full_name(image)).collect();
-        if cycle.image_spread.iter().all(|there| *there == 0) {
-            return vec![0; nodes.len()];
-        }
+    fn scores(&self, cycle: &Cycle<'_>) -> bool {
+        cycle.pod.images.iter().any(|image| cycle.snapshot.nodes_with_image(image) > 0)
+    }
+    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo], scores: &mut [i64]) {
+        let names = &cycle.pod.images;
+        let there: Vec<usize> =
+            names.iter().map(|image| cycle.snapshot.nodes_with_image(image)).collect();
         let most = MOST * names.len().max(1) as i64;
-        let score = |node: &&NodeInfo| {
-            let sizes = names.iter().zip(&cycle.image_spread).map(|(name, there)| {
+        let all = cycle.snapshot.len().max(1) as f64;
+        mark(nodes, scores, |node| {
+            let sizes = names.iter().zip(&there).map(|(name, there)| {
                 let size = node.images.get(name).copied().unwrap_or(0);
-                (size as f64 * *there as f64 / cycle.nodes.max(1) as f64) as i64
+                (size as f64 * *there as f64 / all) as i64
             });
             let sum = sizes.sum::<i64>().clamp(LEAST, most);
             (sum - LEAST) * FULL / (most - LEAST)
-        };
-        nodes.iter().map(score).collect()
+        });
     }
 }

@@ -1,91 +1,76 @@
 //! Pods that want to be, or must not be, near others; and others that mind having this one near.
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
-use crate::tally::{Counts, Held};
+use crate::tally::{Domains, Held, Subject, Tallies};
+use crate::topology::Over;
 use crate::{Cycle, FULL, NodeInfo, Plugin, Unfit};
-use std::collections::HashMap;
 
 pub(crate) struct InterPodAffinity;
 
-/// Pods by the value of one label of their nodes.
+/// The numbers of the tallies of the pod's own terms.
 #[derive(Debug, Default)]
-struct Domain {
-    key: String,
-    by_value: HashMap<String, i64>,
+pub(crate) struct Asked {
+    near: Vec<usize>,
+    apart: Vec<usize>,
+    preferred: Vec<usize>,
+}
+
+#[cfg(test)]
+impl Asked {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &usize> {
+        self.near.iter().chain(&self.apart).chain(&self.preferred)
+    }
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
-    near: Vec<Domain>,
+pub(crate) struct State<'a> {
+    near: Vec<Domains<'a>>,
     /// Nobody matches yet, and the pod matches its own terms: the first of its kind goes anywhere.
     first: bool,
-    apart: Vec<Domain>,
-    /// Values of labels where others keep this pod away.
-    barred: Vec<Domain>,
-    /// Weighted.
-    ranks: Vec<Domain>,
+    apart: Vec<Domains<'a>>,
+    /// Where others keep this pod away.
+    barred: Vec<Domains<'a>>,
+    /// With their weights.
+    ranks: Vec<(i64, Domains<'a>)>,
 }
 
-impl State {
-    pub(crate) fn new(snapshot: &mut Snapshot, pod: &PodInfo) -> Self {
-        let held = snapshot.tallies.held();
-        let quiet = pod.affinity.is_empty()
-            && pod.anti_affinity.is_empty()
-            && pod.preferred.is_empty()
-            && held.is_empty();
-        if quiet {
-            return Self::default();
-        }
-        let mut tallies = std::mem::take(&mut snapshot.tallies);
-        let mut state = Self::default();
-        let all = &snapshot.namespaces;
-        for term in &pod.affinity {
-            let counts = tallies.scope(all, snapshot.slots(), &term.scope);
-            state.near.push(domain(snapshot, &term.key, counts, 1));
-        }
-        for term in &pod.anti_affinity {
-            let counts = tallies.scope(all, snapshot.slots(), &term.scope);
-            state.apart.push(domain(snapshot, &term.key, counts, 1));
-        }
-        for (weight, term) in &pod.preferred {
-            let counts = tallies.scope(all, snapshot.slots(), &term.scope);
-            state.ranks.push(domain(snapshot, &term.key, counts, *weight));
-        }
-        for tally in tallies.held() {
-            if !tally.term.scope.matches(all, &pod.namespace, &pod.labels) {
-                continue;
-            }
-            let found = |weight| domain(snapshot, &tally.term.key, &tally.counts, weight);
-            match tally.held {
-                Held::Anti => state.barred.push(found(1)),
-                Held::Near => state.ranks.push(found(1)),
-                Held::Preferred(weight) => state.ranks.push(found(weight)),
+pub(crate) fn ask(tallies: &mut Tallies, snapshot: &Snapshot, pod: &PodInfo) -> Asked {
+    let mut ask = |key: &str, subject: &Subject| {
+        tallies.ask(&snapshot.namespaces, snapshot.slots(), &Over::all(key), subject)
+    };
+    // Whom a pod wants to be near must be what all of its terms ask for.
+    let all = Subject::All(pod.affinity.iter().map(|term| term.scope.clone()).collect());
+    let near = pod.affinity.iter().map(|term| ask(&term.key, &all)).collect();
+    let mut one =
+        |term: &crate::affinity::PodTerm| ask(&term.key, &Subject::All(vec![term.scope.clone()]));
+    let apart = pod.anti_affinity.iter().map(&mut one).collect();
+    let preferred = pod.preferred.iter().map(|(_, term)| one(term)).collect();
+    Asked { near, apart, preferred }
+}
+
+impl<'a> State<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, pod: &PodInfo, asked: &Asked) -> Self {
+        let (tallies, all) = (&snapshot.tallies, &snapshot.namespaces);
+        let counted = |at: &usize| tallies.asked(*at);
+        let mut state = Self {
+            near: asked.near.iter().map(counted).collect(),
+            apart: asked.apart.iter().map(counted).collect(),
+            ..Self::default()
+        };
+        let weights = pod.preferred.iter().map(|(weight, _)| *weight);
+        state.ranks = weights.zip(asked.preferred.iter().map(counted)).collect();
+        if !tallies.holds_none() {
+            for (held, domains) in tallies.held(all, pod) {
+                match held {
+                    Held::Anti => state.barred.push(domains),
+                    Held::Near => state.ranks.push((1, domains)),
+                    Held::Preferred(weight) => state.ranks.push((weight, domains)),
+                }
             }
         }
-        let own =
-            |term: &crate::affinity::PodTerm| term.scope.matches(all, &pod.namespace, &pod.labels);
-        state.first = state.near.iter().all(|domain| domain.by_value.is_empty())
-            && pod.affinity.iter().all(own);
-        snapshot.tallies = tallies;
+        state.first = state.near.iter().all(Domains::is_empty)
+            && pod.affinity.iter().all(|t| t.scope.matches(all, &pod.namespace, &pod.labels));
         state
-    }
-}
-
-fn domain(snapshot: &Snapshot, key: &str, counts: &Counts, weight: i64) -> Domain {
-    let mut by_value = HashMap::new();
-    for (index, n) in counts {
-        let node = &snapshot.slots()[*index];
-        if let Some(value) = node.labels.get(key) {
-            *by_value.entry(value.clone()).or_insert(0) += n * weight;
-        }
-    }
-    Domain { key: key.to_owned(), by_value }
-}
-
-impl Domain {
-    fn at(&self, node: &NodeInfo) -> i64 {
-        let value = node.labels.get(&self.key);
-        value.and_then(|value| self.by_value.get(value)).copied().unwrap_or(0)
     }
 }
 
@@ -93,18 +78,21 @@ impl Plugin for InterPodAffinity {
     fn name(&self) -> &'static str {
         "InterPodAffinity"
     }
+    fn filters(&self, cycle: &Cycle<'_>) -> bool {
+        let state = &cycle.affinity;
+        !(state.near.is_empty() && state.apart.is_empty() && state.barred.is_empty())
+    }
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
         let state = &cycle.affinity;
-        let labelled = |domain: &Domain| node.labels.contains_key(&domain.key);
-        let near = state.near.iter().all(|domain| domain.at(node) > 0);
-        let may_be_first = state.first && state.near.iter().all(labelled);
-        if !near && !may_be_first {
+        let any = |domains: &Domains<'_>| domains.at(node).is_some_and(|n| n > 0);
+        let may_be_first = || state.first && state.near.iter().all(|d| d.at(node).is_some());
+        if !state.near.iter().all(any) && !may_be_first() {
             return Err(Unfit::fixed("node(s) didn't match pod affinity rules"));
         }
-        if state.apart.iter().any(|domain| domain.at(node) > 0) {
+        if state.apart.iter().any(any) {
             return Err(Unfit::resolvable("node(s) didn't match pod anti-affinity rules"));
         }
-        if state.barred.iter().any(|domain| domain.at(node) > 0) {
+        if state.barred.iter().any(any) {
             let reason = "node(s) didn't satisfy existing pods anti-affinity rules";
             return Err(Unfit::resolvable(reason));
         }
@@ -113,18 +101,18 @@ impl Plugin for InterPodAffinity {
     fn weight(&self) -> i64 {
         2
     }
-    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
+    fn scores(&self, cycle: &Cycle<'_>) -> bool {
+        !cycle.affinity.ranks.is_empty()
+    }
+    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo], scores: &mut [i64]) {
         let ranks = &cycle.affinity.ranks;
-        if ranks.is_empty() {
-            return vec![0; nodes.len()];
-        }
-        let sum = |node: &&NodeInfo| ranks.iter().map(|domain| domain.at(node)).sum();
-        let mut scores: Vec<i64> = nodes.iter().map(sum).collect();
+        super::mark(nodes, scores, |node| {
+            ranks.iter().map(|(weight, domains)| weight * domains.at(node).unwrap_or(0)).sum()
+        });
         let least = scores.iter().copied().min().unwrap_or(0);
         let span = scores.iter().copied().max().unwrap_or(0) - least;
-        for score in &mut scores {
+        for score in scores {
             *score = if span == 0 { 0 } else { (*score - least) * FULL / span };
         }
-        scores
     }
 }

@@ -1,5 +1,5 @@
 //! Node selectors and node affinity.
-use super::normalize;
+use super::{mark, normalize};
 use crate::{Cycle, NodeInfo, Plugin, Unfit};
 
 pub(crate) struct NodeAffinity;
@@ -7,6 +7,9 @@ pub(crate) struct NodeAffinity;
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
         "NodeAffinity"
+    }
+    fn filters(&self, cycle: &Cycle<'_>) -> bool {
+        cycle.pod.node_rule.required.is_some()
     }
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
         if cycle.pod.node_rule.matches(node) {
@@ -17,14 +20,14 @@ impl Plugin for NodeAffinity {
     fn weight(&self) -> i64 {
         2
     }
-    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
-        let preferred = &cycle.pod.node_rule.preferred;
-        let sum = |node: &&NodeInfo| {
-            let matching = preferred.iter().filter(|(_, term)| term.matches(node));
-            matching.map(|(weight, _)| weight).sum()
-        };
-        let mut scores: Vec<i64> = nodes.iter().map(sum).collect();
-        normalize(&mut scores, false);
-        scores
+    fn scores(&self, cycle: &Cycle<'_>) -> bool {
+        !cycle.pod.node_rule.preferred.is_empty()
+    }
+    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo], scores: &mut [i64]) {
+        mark(nodes, scores, |node| {
+            let preferred = cycle.pod.node_rule.preferred.iter();
+            preferred.filter(|(_, term)| term.matches(node)).map(|(weight, _)| weight).sum()
+        });
+        normalize(scores, false);
     }
 }

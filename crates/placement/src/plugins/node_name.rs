@@ -7,6 +7,9 @@ impl Plugin for NodeName {
     fn name(&self) -> &'static str {
         "NodeName"
     }
+    fn filters(&self, cycle: &Cycle<'_>) -> bool {
+        cycle.pod.node.is_some()
+    }
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
         match &cycle.pod.node {
             Some(wanted) if *wanted != node.name => {

@@ -7,6 +7,9 @@ impl Plugin for NodePorts {
     fn name(&self) -> &'static str {
         "NodePorts"
     }
+    fn filters(&self, cycle: &Cycle<'_>) -> bool {
+        !cycle.pod.ports.is_empty()
+    }
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
         let taken = |port| node.ports.iter().any(|(other, _)| other.conflicts(port));
         if cycle.pod.ports.iter().any(taken) {

@@ -9,6 +9,9 @@ impl Plugin for NodeUnschedulable {
     fn name(&self) -> &'static str {
         "NodeUnschedulable"
     }
+    fn filters(&self, _: &Cycle<'_>) -> bool {
+        true
+    }
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
         if !node.unschedulable {
             return Ok(());

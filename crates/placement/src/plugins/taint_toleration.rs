@@ -1,5 +1,5 @@
 //! Taints keep pods away that do not tolerate them; some only if there is a better place.
-use super::{normalize, tolerated};
+use super::{mark, normalize, tolerated};
 use crate::{Cycle, NodeInfo, Plugin, Unfit};
 use api::k8s::api::core::v1::Toleration;
 
@@ -8,6 +8,9 @@ pub(crate) struct TaintToleration;
 impl Plugin for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
+    }
+    fn filters(&self, _: &Cycle<'_>) -> bool {
+        true
     }
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Unfit> {
         let hard = |effect: &str| matches!(effect, "NoSchedule" | "NoExecute");
@@ -20,7 +23,10 @@ impl Plugin for TaintToleration {
     fn weight(&self) -> i64 {
         3
     }
-    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
+    fn scores(&self, cycle: &Cycle<'_>) -> bool {
+        cycle.snapshot.any_shunned()
+    }
+    fn score(&self, cycle: &Cycle<'_>, nodes: &[&NodeInfo], scores: &mut [i64]) {
         let soft: Vec<Toleration> = cycle
             .pod
             .tolerations
@@ -28,12 +34,10 @@ impl Plugin for TaintToleration {
             .filter(|t| matches!(t.effect.as_deref(), None | Some("" | "PreferNoSchedule")))
             .cloned()
             .collect();
-        let count = |node: &&NodeInfo| {
+        mark(nodes, scores, |node| {
             let taints = node.taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
             taints.filter(|taint| !tolerated(&soft, taint)).count() as i64
-        };
-        let mut scores: Vec<i64> = nodes.iter().map(count).collect();
-        normalize(&mut scores, true);
-        scores
+        });
+        normalize(scores, true);
     }
 }
