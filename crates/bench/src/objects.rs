@@ -40,7 +40,11 @@ pub(crate) fn stored_pod(name: &str) -> Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Constraint {
     Basic,
+    /// Of one replica set, which is spread by default.
+    OneSet,
     ZoneSpread,
+    /// All in one zone.
+    ZoneAffinity,
     PreferredAntiAffinity,
     /// No two on one node.
     HostAntiAffinity,
@@ -50,7 +54,9 @@ impl Constraint {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Basic => "basic",
+            Self::OneSet => "of one set",
             Self::ZoneSpread => "zone spread",
+            Self::ZoneAffinity => "zone affinity",
             Self::PreferredAntiAffinity => "preferred anti-affinity",
             Self::HostAntiAffinity => "host anti-affinity",
         }
@@ -70,6 +76,19 @@ pub(crate) fn placed_pod(name: &str, constraint: Constraint) -> Value {
     let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": selector});
     match constraint {
         Constraint::Basic => {}
+        Constraint::OneSet => {
+            pod["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "bench", "uid": "bench",
+                "controller": true,
+            }]);
+        }
+        Constraint::ZoneAffinity => {
+            let term =
+                json!({"topologyKey": "topology.kubernetes.io/zone", "labelSelector": selector});
+            pod["spec"]["affinity"] = json!({"podAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [term],
+            }});
+        }
         Constraint::ZoneSpread => {
             pod["spec"]["topologySpreadConstraints"] = json!([{
                 "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",

@@ -15,6 +15,8 @@ pub(crate) enum Target {
     P50(f64),
     /// The median and the 99th percentile are no more than these.
     Both(f64, f64),
+    /// So many per second at least.
+    PerSecond(f64),
     /// So many times upstream's rate.
     Rate(f64),
     /// So many times less than upstream's median.
@@ -189,6 +191,7 @@ fn describe(measure: &Measure) -> Option<String> {
         Target::Both(p50, p99) => {
             Some(format!("p50 <= {}, p99 <= {} {unit}", number(p50), number(p99)))
         }
+        Target::PerSecond(least) => Some(format!(">= {}/s", number(least))),
         Target::Rate(times) | Target::Latency(times) => {
             Some(format!(">= {} x upstream", number(times)))
         }
@@ -200,6 +203,7 @@ fn met(measure: &Measure, peer: Option<&Measure>) -> Option<bool> {
         Target::None => None,
         Target::P50(most) => Some(measure.p50 <= most),
         Target::Both(p50, p99) => Some(measure.p50 <= p50 && measure.p99 <= p99),
+        Target::PerSecond(least) => Some(measure.per_second? >= least),
         Target::Rate(least) | Target::Latency(least) => Some(times(measure, peer?)? >= least),
     }
 }
@@ -239,6 +243,8 @@ mod tests {
         assert_eq!(judge(Target::P50(9.0)), Some(false));
         assert_eq!(judge(Target::Both(10.0, 10.0)), Some(true));
         assert_eq!(judge(Target::Both(10.0, 9.0)), Some(false));
+        assert_eq!(judge(Target::PerSecond(250.0)), Some(true));
+        assert_eq!(judge(Target::PerSecond(251.0)), Some(false));
         assert_eq!(judge(Target::Rate(2.5)), Some(true));
         assert_eq!(judge(Target::Rate(2.6)), Some(false));
         assert_eq!(judge(Target::Latency(3.0)), Some(true));

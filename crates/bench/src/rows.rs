@@ -1,6 +1,7 @@
 //! The rows: one file per subject, one line per row.
 mod api;
 mod bind;
+mod core;
 mod list;
 mod node;
 mod plane;
@@ -69,6 +70,11 @@ pub(crate) const ALL: &[Row] = &[
         name: "bind",
         about: "pods created and bound per second at 1,000 hollow nodes",
         run: Run::Plane(|b, p| Box::pin(bind::bind(b, p))),
+    },
+    Row {
+        name: "core",
+        about: "scheduling decisions of the pure core alone, at 5,000 nodes",
+        run: Run::Own(|b| Box::pin(core::core(b))),
     },
     Row {
         name: "build",

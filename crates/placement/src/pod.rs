@@ -120,7 +120,11 @@ impl PodInfo {
             anti_affinity: terms.anti_affinity,
             preferred: terms.preferred,
             spread: spread(spec, &namespace, &labels, &required),
-            images: spec.containers.iter().filter_map(|c| c.image.as_deref().map(full_name)).collect(),
+            images: spec
+                .containers
+                .iter()
+                .filter_map(|c| c.image.as_deref().map(full_name))
+                .collect(),
             gated: spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()),
             namespace,
             labels,
@@ -176,9 +180,8 @@ fn spread(
     required: &Option<Required>,
 ) -> Vec<Spread> {
     let all = || spec.topology_spread_constraints.iter().flatten();
-    let hard = |constraint: &TopologySpreadConstraint| {
-        constraint.when_unsatisfiable == "DoNotSchedule"
-    };
+    let hard =
+        |constraint: &TopologySpreadConstraint| constraint.when_unsatisfiable == "DoNotSchedule";
     all()
         .filter_map(|constraint| {
             let mut selector = LabelSelector::from_spec(constraint.label_selector.as_ref()).ok()?;

@@ -259,8 +259,7 @@ impl Snapshot {
     /// The nodes where `pod` must leave room to others, by their indexes.
     pub(crate) fn reserved_from(&self, pod: &PodInfo) -> Vec<usize> {
         let ahead = self.nominated.values().filter(|nomination| nomination.is_ahead_of(pod));
-        let mut at: Vec<usize> =
-            ahead.filter_map(|n| self.by_name.get(&n.node).copied()).collect();
+        let mut at: Vec<usize> = ahead.filter_map(|n| self.by_name.get(&n.node).copied()).collect();
         at.sort_unstable();
         at.dedup();
         at

@@ -134,7 +134,14 @@ impl Default for Tallies {
 
 impl Tallies {
     /// A pod has come to (1) or gone from (-1) a node.
-    pub(crate) fn count(&mut self, all: &Namespaces, nodes: &[NodeInfo], pod: &PodInfo, at: usize, sign: i64) {
+    pub(crate) fn count(
+        &mut self,
+        all: &Namespaces,
+        nodes: &[NodeInfo],
+        pod: &PodInfo,
+        at: usize,
+        sign: i64,
+    ) {
         if let Some(owner) = pod.owner.as_ref().filter(|_| !pod.deleting) {
             self.count_owned(owner, at, sign);
         }

@@ -71,15 +71,14 @@ impl Over {
 impl Only {
     /// Nothing, if it leaves no node out.
     pub(crate) fn unless_all(self) -> Option<Self> {
-        let all =
-            self.labels.is_empty() && self.required.is_none() && self.tolerations.is_none();
+        let all = self.labels.is_empty() && self.required.is_none() && self.tolerations.is_none();
         (!all).then_some(self)
     }
     fn has(&self, node: &NodeInfo) -> bool {
         let tolerated = |tolerations: &Vec<Toleration>| {
-            node.taints.iter().all(|taint| {
-                taint.effect == "PreferNoSchedule" || tolerated(tolerations, taint)
-            })
+            node.taints
+                .iter()
+                .all(|taint| taint.effect == "PreferNoSchedule" || tolerated(tolerations, taint))
         };
         self.labels.iter().all(|key| node.labels.contains_key(key))
             && self.required.as_ref().is_none_or(|required| required.matches(node))
