@@ -1,4 +1,5 @@
 //! One decision: filter, rank, choose, or say why not.
+use crate::affinity::Scope;
 use crate::plugins::{inter_pod_affinity, pod_topology_spread};
 use crate::pod::PodInfo;
 use crate::preemption;
@@ -69,11 +70,26 @@ pub fn schedule(snapshot: &mut Snapshot, pod: &PodInfo) -> Decision {
     }
 }
 
-/// Whether a pod could go to a node as things are.
-pub fn fits(snapshot: &mut Snapshot, pod: &PodInfo, node: &str) -> bool {
+/// Whether a pod could go to a node as things are, or could make room there.
+pub fn may_go(snapshot: &mut Snapshot, pod: &PodInfo, node: &str) -> bool {
     let asked = Asked::of(snapshot, pod);
-    let Some(at) = snapshot.node(node).map(|node| node.index) else { return false };
-    filter_beside(snapshot, pod, &asked, at).is_ok()
+    let Some(node) = snapshot.node(node) else { return false };
+    let at = node.index;
+    let lower = pod.may_preempt && node.pods.values().any(|other| other.priority < pod.priority);
+    match filter_beside(snapshot, pod, &asked, at) {
+        Ok(()) => true,
+        Err((_, unfit)) => lower && unfit.resolvable,
+    }
+}
+
+/// Whether one of the pods has a term about the other, so that what becomes of one may matter to
+/// the other.
+pub fn concerns(snapshot: &Snapshot, pod: &PodInfo, other: &PodInfo) -> bool {
+    let all = &snapshot.namespaces;
+    let about = |scope: &Scope, whom: &PodInfo| scope.matches(all, &whom.namespace, &whom.labels);
+    let own = pod.affinity.iter().chain(&pod.anti_affinity).map(|term| &term.scope);
+    own.chain(pod.spread.iter().map(|spread| &spread.scope)).any(|scope| about(scope, other))
+        || other.anti_affinity.iter().any(|term| about(&term.scope, pod))
 }
 
 /// Whether the pod fits on a node, both beside the pods that room is made for there and without

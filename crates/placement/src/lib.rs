@@ -14,7 +14,7 @@ mod snapshot;
 mod tally;
 mod topology;
 
-pub use cycle::{Decision, fits, schedule};
+pub use cycle::{Decision, concerns, may_go, schedule};
 pub use pod::{PodInfo, is_terminal};
 pub use refusal::{Refusal, Unfit};
 pub use resources::Resources;

@@ -133,6 +133,10 @@ impl PodInfo {
 }
 
 impl PodInfo {
+    /// Whether it must be spread over domains or be near others.
+    pub fn spreads(&self) -> bool {
+        self.spread.iter().any(|spread| spread.hard) || !self.affinity.is_empty()
+    }
     /// Whether it counts for the same on the same node.
     pub(crate) fn counts_as(&self, other: &Self) -> bool {
         self.requests == other.requests

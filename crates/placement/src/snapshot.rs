@@ -187,20 +187,22 @@ impl Snapshot {
         }
     }
 
-    /// A pod is on a node, or assumed to be soon. Says again what is known already: no harm.
-    pub fn place(&mut self, pod: &Arc<PodInfo>, node: &str) {
+    /// A pod is on a node, or assumed to be soon. Tells whether anything counts for more or less
+    /// than before: to say again what is known already does no harm.
+    pub fn place(&mut self, pod: &Arc<PodInfo>, node: &str) -> bool {
         self.nominated.remove(&pod.uid);
         if let Some(at) = self.placed.get(&pod.uid) {
             let info = &mut self.nodes[*at];
             let known = info.pods.get_mut(&pod.uid).filter(|known| known.counts_as(pod));
             if let Some(known) = known.filter(|_| info.name == node) {
                 known.clone_from(pod);
-                return;
+                return false;
             }
         }
         self.remove(&pod.uid);
         let at = self.slot(node);
         self.put(pod, at);
+        true
     }
 
     pub(crate) fn put(&mut self, pod: &Arc<PodInfo>, at: usize) {
@@ -211,21 +213,22 @@ impl Snapshot {
         self.tallies.count(&self.namespaces, &self.nodes, pod, at, 1);
     }
 
-    /// A pod has ended or is gone, or was not bound after all.
-    pub fn remove(&mut self, uid: &str) {
-        if let Some(at) = self.take(uid) {
-            self.release(at);
-        }
+    /// A pod has ended or is gone, or was not bound after all. Yields it and the name of its node.
+    pub fn remove(&mut self, uid: &str) -> Option<(Arc<PodInfo>, String)> {
+        let (pod, at) = self.take(uid)?;
+        let node = self.nodes[at].name.clone();
+        self.release(at);
+        Some((pod, node))
     }
 
     /// As [`Self::remove`], but the node's place stays as it is.
-    pub(crate) fn take(&mut self, uid: &str) -> Option<usize> {
+    pub(crate) fn take(&mut self, uid: &str) -> Option<(Arc<PodInfo>, usize)> {
         let at = self.placed.remove(uid)?;
         let info = &mut self.nodes[at];
         let pod = info.pods.remove(uid)?;
         info.count(&pod, -1);
         self.tallies.count(&self.namespaces, &self.nodes, &pod, at, -1);
-        Some(at)
+        Some((pod, at))
     }
 
     pub fn is_placed(&self, uid: &str) -> bool {
@@ -239,9 +242,15 @@ impl Snapshot {
             self.nominated.insert(pod.uid.clone(), nomination);
         }
     }
-    /// The pod needs no room any more.
-    pub fn withdraw(&mut self, uid: &str) {
-        self.nominated.remove(uid);
+    /// The pod needs no room any more; yields the node that it was on.
+    pub fn withdraw(&mut self, uid: &str) -> Option<String> {
+        self.nominated.remove(uid).map(|nomination| nomination.node)
+    }
+    /// A pod that should make room for another does not go.
+    pub fn stays(&mut self, uid: &str, victim: &str) {
+        if let Some(nomination) = self.nominated.get_mut(uid) {
+            nomination.victims.retain(|uid| uid != victim);
+        }
     }
     /// The node that room is made on for the pod.
     pub fn nominated(&self, uid: &str) -> Option<&str> {

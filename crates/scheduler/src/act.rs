@@ -1,4 +1,5 @@
 //! What the scheduler writes: bindings, conditions, evictions, events.
+use crate::Input;
 use api::k8s::api::core::v1::{Node, Pod};
 use api::{Key, Kind};
 use client::{Client, DeleteParams, Patch, Resource};
@@ -12,7 +13,7 @@ use tokio::sync::Notify;
 /// Bindings on their way at once.
 const BINDINGS_MAX: usize = 128;
 
-type Report = Arc<dyn Fn(String, bool) + Send + Sync>;
+type Report = Arc<dyn Fn(Input) + Send + Sync>;
 
 pub(crate) struct Actor {
     client: Client,
@@ -69,47 +70,43 @@ impl Actor {
                     recorder.record(note(&pod, kind, "FailedScheduling", "Scheduling", message));
                 }
             }
-            report(pod.uid().to_owned(), bound.is_err());
+            report(Input::Bound { uid: pod.uid().to_owned(), failed: bound.is_err() });
         });
     }
 
-    pub(crate) fn tell_refused(&self, pod: &Arc<Pod>, message: &str) {
+    /// `nominated` is the node that room is made on, or nothing if that has changed nothing.
+    pub(crate) fn tell_refused(
+        &self,
+        pod: &Arc<Pod>,
+        message: &str,
+        nominated: Option<Option<&str>>,
+    ) {
         let text = message.to_owned();
         let kind = NoteKind::Warning;
         self.recorder.record(note(pod, kind, "FailedScheduling", "Scheduling", text));
-        self.condition(pod, "Unschedulable", message);
+        let mut status = unschedulable(pod, "Unschedulable", message).unwrap_or_else(|| json!({}));
+        let known = pod.status.as_ref().and_then(|status| status.nominated_node_name.as_deref());
+        if let Some(nominated) = nominated.filter(|nominated| *nominated != known) {
+            status["nominatedNodeName"] = json!(nominated);
+        }
+        self.patch_status(pod, status);
+    }
+
+    pub(crate) fn tell_nominated(&self, pod: &Arc<Pod>, node: Option<&str>) {
+        self.patch_status(pod, json!({"nominatedNodeName": node}));
     }
 
     pub(crate) fn tell_gated(&self, pod: &Arc<Pod>) {
         let message = "Scheduling is blocked due to non-empty scheduling gates";
-        self.condition(pod, "SchedulingGated", message);
-    }
-
-    /// Sets `PodScheduled` to false, unless it says just this already.
-    fn condition(&self, pod: &Arc<Pod>, reason: &str, message: &str) {
-        let status = pod.status.as_ref();
-        let conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
-        let known = conditions.into_iter().find(|c| c.type_ == "PodScheduled");
-        let same = known.is_some_and(|known| {
-            known.status == "False"
-                && known.reason.as_deref() == Some(reason)
-                && known.message.as_deref() == Some(message)
-        });
-        if same {
-            return;
+        if let Some(status) = unschedulable(pod, "SchedulingGated", message) {
+            self.patch_status(pod, status);
         }
-        let mut condition = json!({
-            "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
-        });
-        let since = known.filter(|known| known.status == "False");
-        condition["lastTransitionTime"] = since
-            .and_then(|known| serde_json::to_value(&known.last_transition_time).ok())
-            .filter(|time| !time.is_null())
-            .unwrap_or_else(now);
-        self.patch_status(pod, json!({"conditions": [condition]}));
     }
 
     fn patch_status(&self, pod: &Arc<Pod>, status: Value) {
+        if status.as_object().is_some_and(|status| status.is_empty()) {
+            return;
+        }
         let (client, pod) = (self.client.clone(), pod.clone());
         tokio::spawn(async move {
             let body = json!({"metadata": {"uid": pod.uid()}, "status": status});
@@ -124,11 +121,11 @@ impl Actor {
         });
     }
 
-    /// Evicts the victims and notes for whom the room is.
+    /// Evicts the victims.
     pub(crate) fn preempt(&self, pod: &Arc<Pod>, node: &str, victims: Vec<Arc<PodInfo>>) {
-        self.patch_status(pod, json!({"nominatedNodeName": node}));
         for victim in victims {
             let (client, recorder) = (self.client.clone(), self.recorder.clone());
+            let report = self.report.clone();
             let (pod, node) = (pod.clone(), node.to_owned());
             tokio::spawn(async move {
                 let key = Key::new(victim.namespace.clone(), victim.name.clone());
@@ -163,6 +160,8 @@ impl Actor {
                     Err(error) if error.is_not_found() => {}
                     Err(error) => {
                         tracing::warn!(victim = %key, %error, "cannot preempt a pod");
+                        let uid = pod.uid().to_owned();
+                        report(Input::Spared { uid, victim: victim.uid.clone() });
                     }
                 }
             });
@@ -172,6 +171,30 @@ impl Actor {
 
 fn now() -> Value {
     json!(api::k8s::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// A status in which `PodScheduled` is false, unless the pod says just this already.
+fn unschedulable(pod: &Pod, reason: &str, message: &str) -> Option<Value> {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+    let known = conditions.into_iter().find(|c| c.type_ == "PodScheduled");
+    let same = known.is_some_and(|known| {
+        known.status == "False"
+            && known.reason.as_deref() == Some(reason)
+            && known.message.as_deref() == Some(message)
+    });
+    if same {
+        return None;
+    }
+    let mut condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+    });
+    let since = known.filter(|known| known.status == "False");
+    condition["lastTransitionTime"] = since
+        .and_then(|known| serde_json::to_value(&known.last_transition_time).ok())
+        .filter(|time| !time.is_null())
+        .unwrap_or_else(now);
+    Some(json!({"conditions": [condition]}))
 }
 
 fn note(
@@ -184,6 +207,12 @@ fn note(
     let mut note = Note::new(object_reference(pod), kind, reason, message);
     note.action = Some(action);
     note
+}
+
+/// Whether a pod's change is none that decisions see: what it says of itself is not.
+pub(crate) fn counts_the_same(old: &Pod, new: &Pod) -> bool {
+    let going = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    old.metadata.labels == new.metadata.labels && going(old) == going(new) && old.spec == new.spec
 }
 
 /// Whether a node's change is one that decisions see: a heartbeat is not.

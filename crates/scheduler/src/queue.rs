@@ -1,5 +1,5 @@
 //! Pods in the order of their turn: by priority, then by arrival; those that fit nowhere wait
-//! apart.
+//! apart, by the plugins that refused them.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -9,13 +9,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(10);
 /// A pod that nothing has woken is looked at again after this time.
 const SWEEP: Duration = Duration::from_secs(300);
 
-/// A change that may help a pod that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waiting {
-    Node,
-    PodPlaced,
-    PodGone,
-}
+/// Stands for the plugins of a pod that no plugin has refused, as there are no nodes.
+const NONE: &str = "";
 
 /// First the highest priority, then the earliest arrival.
 type Turn = (std::cmp::Reverse<i32>, u64);
@@ -26,6 +21,10 @@ pub(crate) struct Queue {
     entries: HashMap<String, Entry>,
     /// When to look at a pod again: the end of its back-off, or the sweep.
     timers: BTreeSet<(Instant, String)>,
+    /// Those that were woken and back off: they need not wait while there is nothing else to do.
+    woken: BTreeSet<(Instant, String)>,
+    /// Those that nothing has woken yet, by each plugin that refused them.
+    waiting: HashMap<&'static str, BTreeSet<String>>,
     arrivals: u64,
 }
 
@@ -43,6 +42,8 @@ enum Place {
     Out,
     /// Until then, whatever happens.
     BackOff(Instant),
+    /// Until then, or until there is nothing else to do.
+    Woken(Instant),
     /// Until something helps; not before its back-off is over.
     Unschedulable {
         plugins: Vec<&'static str>,
@@ -73,24 +74,37 @@ impl Queue {
     }
 
     fn leave(&mut self, uid: &str, entry: &Entry) {
+        let mut timer = |at: &Instant| self.timers.remove(&(*at, uid.to_owned()));
         match &entry.place {
             Place::Active => drop(self.active.remove(&entry.turn)),
             Place::Out => {}
-            Place::BackOff(at) => drop(self.timers.remove(&(*at, uid.to_owned()))),
-            Place::Unschedulable { sweep, .. } => {
-                self.timers.remove(&(*sweep, uid.to_owned()));
+            Place::BackOff(at) => drop(timer(at)),
+            Place::Woken(at) => {
+                timer(at);
+                self.woken.remove(&(*at, uid.to_owned()));
+            }
+            Place::Unschedulable { sweep, plugins, .. } => {
+                timer(sweep);
+                for plugin in plugins {
+                    if let Some(waiting) = self.waiting.get_mut(plugin) {
+                        waiting.remove(uid);
+                    }
+                }
             }
         }
     }
 
-    pub(crate) fn has_active(&self) -> bool {
-        !self.active.is_empty()
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.active.is_empty() || !self.woken.is_empty()
     }
 
     pub(crate) fn pop(&mut self) -> Option<String> {
-        let (_, uid) = self.active.pop_first()?;
+        let uid = match self.active.first_key_value() {
+            Some((_, uid)) => uid.clone(),
+            None => self.woken.first()?.1.clone(),
+        };
+        self.move_to(&uid, Place::Out);
         if let Some(entry) = self.entries.get_mut(&uid) {
-            entry.place = Place::Out;
             entry.attempts += 1;
         }
         Some(uid)
@@ -99,11 +113,20 @@ impl Queue {
     fn move_to(&mut self, uid: &str, place: Place) {
         let Some(mut entry) = self.entries.remove(uid) else { return };
         self.leave(uid, &entry);
+        let mut timer = |at: &Instant| self.timers.insert((*at, uid.to_owned()));
         match &place {
             Place::Active => drop(self.active.insert(entry.turn, uid.to_owned())),
             Place::Out => {}
-            Place::BackOff(at) | Place::Unschedulable { sweep: at, .. } => {
-                self.timers.insert((*at, uid.to_owned()));
+            Place::BackOff(at) => drop(timer(at)),
+            Place::Woken(at) => {
+                timer(at);
+                self.woken.insert((*at, uid.to_owned()));
+            }
+            Place::Unschedulable { sweep, plugins, .. } => {
+                timer(sweep);
+                for plugin in plugins {
+                    self.waiting.entry(plugin).or_default().insert(uid.to_owned());
+                }
             }
         }
         entry.place = place;
@@ -121,28 +144,31 @@ impl Queue {
     pub(crate) fn refuse(&mut self, uid: &str, plugins: &[&'static str], now: Instant) {
         let Some(entry) = self.entries.get(uid) else { return };
         let not_before = now + backoff(entry.attempts);
+        let plugins = if plugins.is_empty() { &[NONE] } else { plugins };
         let place =
             Place::Unschedulable { plugins: plugins.to_vec(), not_before, sweep: now + SWEEP };
         self.move_to(uid, place);
     }
 
-    /// Something has changed: pods that it may help get another turn.
-    pub(crate) fn wake(&mut self, change: Waiting) {
-        let helped: Vec<(String, Instant)> = self
-            .entries
-            .iter()
-            .filter_map(|(uid, entry)| match &entry.place {
-                Place::Unschedulable { plugins, not_before, .. } if helps(change, plugins) => {
-                    Some((uid.clone(), *not_before))
-                }
-                _ => None,
-            })
-            .collect();
-        let now = Instant::now();
-        for (uid, not_before) in helped {
-            let place = if not_before <= now { Place::Active } else { Place::BackOff(not_before) };
-            self.move_to(&uid, place);
-        }
+    /// Who waits for what one of these plugins looks at; each once.
+    pub(crate) fn waiting<'a>(
+        &'a self,
+        plugins: impl Iterator<Item = &'static str> + 'a,
+    ) -> BTreeSet<&'a str> {
+        let lists = plugins.filter_map(|plugin| self.waiting.get(plugin));
+        lists.flatten().map(String::as_str).collect()
+    }
+    /// The plugins that someone waits for.
+    pub(crate) fn plugins(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.waiting.iter().filter(|(_, waiting)| !waiting.is_empty()).map(|(plugin, _)| *plugin)
+    }
+
+    /// Something may have helped a pod that waits: it gets another turn.
+    pub(crate) fn wake(&mut self, uid: &str, now: Instant) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        let Place::Unschedulable { not_before, .. } = entry.place else { return };
+        let place = if not_before <= now { Place::Active } else { Place::Woken(not_before) };
+        self.move_to(uid, place);
     }
 
     /// Takes in what is due; yields when something is due next.
@@ -162,18 +188,6 @@ fn backoff(attempts: u32) -> Duration {
     (BACKOFF_FIRST * factor).min(BACKOFF_MOST)
 }
 
-/// Whether a change is of the kind that any of these plugins looks at.
-fn helps(change: Waiting, plugins: &[&str]) -> bool {
-    let near = |plugin: &&str| matches!(*plugin, "InterPodAffinity" | "PodTopologySpread");
-    match change {
-        Waiting::Node => true,
-        Waiting::PodPlaced => plugins.iter().any(|plugin| near(plugin)),
-        Waiting::PodGone => plugins
-            .iter()
-            .any(|plugin| near(plugin) || matches!(*plugin, "NodeResourcesFit" | "NodePorts")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,21 +199,43 @@ mod tests {
         queue.add("high", 9);
         queue.add("late", 9);
         assert_eq!(queue.pop().as_deref(), Some("high"));
-        queue.refuse("high", &["NodeResourcesFit"], Instant::now());
+        queue.refuse("high", &["NodeResourcesFit", "NodePorts"], Instant::now());
         assert_eq!(queue.pop().as_deref(), Some("late"));
         assert_eq!(queue.pop().as_deref(), Some("low"));
         assert_eq!(queue.pop(), None);
-        queue.wake(Waiting::PodPlaced);
+        assert!(queue.waiting(["NodeAffinity"].into_iter()).is_empty());
+        let waiting = queue.waiting(["NodePorts", "NodeResourcesFit"].into_iter());
+        assert_eq!(waiting, BTreeSet::from(["high"]));
         assert_eq!(queue.advance(Instant::now()).map(|at| at - Instant::now()), Some(SWEEP));
-        queue.wake(Waiting::PodGone);
-        // Its back-off comes first.
+        queue.wake("high", Instant::now());
+        assert_eq!(queue.plugins().count(), 0);
+        // Others come before its back-off is over; while there are none, it need not wait.
         let next = queue.advance(Instant::now()).unwrap();
         assert_eq!(next - Instant::now(), BACKOFF_FIRST);
+        queue.add("other", 0);
+        assert_eq!(queue.pop().as_deref(), Some("other"));
+        assert_eq!(queue.pop().as_deref(), Some("high"));
+        queue.refuse("high", &["NodePorts"], Instant::now());
+        queue.wake("high", Instant::now());
+        queue.add("other", 0);
+        tokio::time::advance(BACKOFF_FIRST * 2).await;
+        assert_eq!(queue.advance(Instant::now()), None);
+        assert_eq!(queue.pop().as_deref(), Some("high"), "its turn by priority has come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_waits_whatever_happens() {
+        let mut queue = Queue::default();
+        queue.add("a", 0);
+        queue.pop();
+        queue.back_off("a", Instant::now());
+        queue.wake("a", Instant::now());
+        assert!(!queue.has_ready() && queue.pop().is_none());
         tokio::time::advance(BACKOFF_FIRST).await;
         assert_eq!(queue.advance(Instant::now()), None);
-        assert_eq!(queue.pop().as_deref(), Some("high"));
-        queue.remove("high");
-        queue.back_off("high", Instant::now());
-        assert!(!queue.has_active() && queue.timers.is_empty());
+        assert_eq!(queue.pop().as_deref(), Some("a"));
+        queue.remove("a");
+        queue.back_off("a", Instant::now());
+        assert!(!queue.has_ready() && queue.timers.is_empty());
     }
 }

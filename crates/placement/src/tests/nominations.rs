@@ -1,6 +1,6 @@
 //! Room that was made for a pod is kept for it.
 use super::{asks, cluster, node, place, pod, refused};
-use crate::{Decision, PodInfo, Snapshot, fits, schedule};
+use crate::{Decision, PodInfo, Snapshot, may_go, schedule};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn less_important_pods_leave_the_room_and_more_important_ones_take_it() {
     let low = of_priority("low", 9);
     let refusal = refused(&mut snapshot, &low);
     assert!(refusal.message.starts_with("0/1 nodes are available: 1 Insufficient cpu."));
-    assert!(!fits(&mut snapshot, &low, "n0") && fits(&mut snapshot, &high, "n0"));
+    assert!(!may_go(&mut snapshot, &low, "n0") && may_go(&mut snapshot, &high, "n0"));
     assert!(!snapshot.is_placed("high"), "looking changes nothing");
     // One as important waits, too; what is more important does not, and neither does a small one.
     refused(&mut snapshot, &of_priority("equal", 10));
