@@ -102,8 +102,8 @@ pub(crate) fn decode<'a>(
             Ok((value, warnings))
         }
         "application/vnd.kubernetes.protobuf" if !of.is_custom() => {
-            let (found, mut value) =
-                schema::decode_proto(schema::builtin(), bytes).map_err(|error| refuse(error.to_string()))?;
+            let (found, mut value) = schema::decode_proto(schema::builtin(), bytes)
+                .map_err(|error| refuse(error.to_string()))?;
             if found.kind.is_empty() && found.version.is_empty() {
                 let ty = of.ty.ok_or_else(|| refuse("it has no schema".to_owned()))?;
                 value = schema::decode_proto_body(ty, bytes)

@@ -35,9 +35,7 @@ impl Patch {
         match codec::media(content_type) {
             "application/json-patch+json" => Ok(Self::Json(json()?)),
             "application/merge-patch+json" => Ok(Self::Merge(json()?)),
-            "application/strategic-merge-patch+json" if strategic => {
-                Ok(Self::Strategic(json()?))
-            }
+            "application/strategic-merge-patch+json" if strategic => Ok(Self::Strategic(json()?)),
             "application/apply-patch+yaml" => {
                 let (value, duplicates) = schema::yaml_to_json(bytes).map_err(|error| {
                     ApiError::bad_request(format!("error decoding YAML: {error}"))
@@ -129,14 +127,8 @@ fn applied(context: &Context, live: Option<&Value>, config: &Value) -> Result<Va
     let checked = codec::known_fields(&config, (&context.row).into(), validation)?;
     let ownership = Ownership::of(context);
     let force = context.query.flag("force");
-    let done = apply(
-        live,
-        &checked,
-        context.row.ty(),
-        &ownership.manager(),
-        force,
-        &ownership.ignored(),
-    );
+    let done =
+        apply(live, &checked, context.row.ty(), &ownership.manager(), force, &ownership.ignored());
     done.map_err(|error| match error {
         ApplyError::Conflicts(conflicts) => {
             let (group, plural) = (context.row.group(), context.row.plural());

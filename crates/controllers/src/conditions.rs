@@ -2,10 +2,10 @@
 use api::k8s::api::apps::v1::{DeploymentCondition, ReplicaSetCondition};
 use api::k8s::api::batch::v1::JobCondition;
 use api::k8s::api::certificates::v1::CertificateSigningRequestCondition;
-use api::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionCondition;
 use api::k8s::api::core::v1::{
     NamespaceCondition, NodeCondition, PodCondition, ReplicationControllerCondition,
 };
+use api::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionCondition;
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::Now;
 

@@ -3,13 +3,13 @@
 //!
 //! Of definitions only what is needed here is kept: their schemas are much the largest part.
 use crate::conditions::{Condition, find, set};
+use api::Key;
 use api::Kind;
 use api::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinitionCondition as Told, CustomResourceDefinitionNames as Names,
 };
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use api::k8s::{ClusterResourceScope, Metadata, Resource};
-use api::Key;
 use reconcile::{Controller, Effect, Plan, Target, Turn, Watch, World, meta};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::HashSet;
@@ -201,11 +201,7 @@ fn accept(crd: &mut Definition, turn: &Turn<'_>) {
 }
 
 /// Takes what is free of what is wanted; the last conflict, if there was one.
-fn take(
-    wanted: &Names,
-    accepted: &mut Names,
-    taken: &Taken<'_>,
-) -> Option<(&'static str, String)> {
+fn take(wanted: &Names, accepted: &mut Names, taken: &Taken<'_>) -> Option<(&'static str, String)> {
     let mut conflict = None;
     let mut free = |name: &str, have: &str, taken: &HashSet<&str>, reason: &'static str| {
         let free = name == have || !taken.contains(name);

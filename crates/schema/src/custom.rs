@@ -233,8 +233,7 @@ impl Compiler {
                 fields.push(self.field("metadata", meta, None));
             }
         }
-        let free =
-            level == Level::Values || flag(schema, "x-kubernetes-preserve-unknown-fields");
+        let free = level == Level::Values || flag(schema, "x-kubernetes-preserve-unknown-fields");
         let mut object = Object::of(fields, if free { Extra::Preserve } else { Extra::Prune });
         object.atomic = schema["x-kubernetes-map-type"] == "atomic";
         object.embedded_resource = embedded;

@@ -137,7 +137,10 @@ async fn what_does_not_hold_to_the_schema_is_refused() {
     let json_patch = json!([{ "op": "replace", "path": "/spec/size", "value": "large" }]);
     sent(&lab, "PATCH", &path, "application/json-patch+json", &json_patch).await.ok();
     let new = lab.get(&path).await.ok();
-    assert_eq!((&new["spec"]["size"], &new["metadata"]["generation"]), (&json!("large"), &json!(2)));
+    assert_eq!(
+        (&new["spec"]["size"], &new["metadata"]["generation"]),
+        (&json!("large"), &json!(2))
+    );
     let mut put = new.clone();
     put["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     lab.send("PUT", &path, put).await.refused(
@@ -162,7 +165,10 @@ async fn protobuf_is_for_metadata_only() {
     assert_eq!(both.headers()["content-type"], "application/json");
     let metadata = format!("{proto};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
     let metadata = get(&metadata).await;
-    assert_eq!((metadata.status(), &metadata.headers()["content-type"]), (StatusCode::OK, &proto.parse().unwrap()));
+    assert_eq!(
+        (metadata.status(), &metadata.headers()["content-type"]),
+        (StatusCode::OK, &proto.parse().unwrap())
+    );
     let bytes = metadata.into_body().collect().await.unwrap().to_bytes();
     let (gvk, value) = schema::decode_proto(schema::builtin(), &bytes).unwrap();
     assert_eq!(gvk.kind, "PartialObjectMetadataList");
@@ -192,8 +198,12 @@ async fn defaults_come_from_the_schema_as_it_is_now() {
 
 #[tokio::test]
 async fn versions_are_faces_of_what_is_stored() {
-    let mut second = version("v2", false, json!({ "deprecated": true,
-        "selectableFields": [{ "jsonPath": ".spec.color" }] }));
+    let mut second = version(
+        "v2",
+        false,
+        json!({ "deprecated": true,
+        "selectableFields": [{ "jsonPath": ".spec.color" }] }),
+    );
     second["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"] =
         json!({ "color": { "type": "string", "default": "red" }, "size": { "type": "string" } });
     let lab = lab(json!([version("v1", true, json!({})), second])).await;
@@ -208,8 +218,10 @@ async fn versions_are_faces_of_what_is_stored() {
     let list = lab.get(&v2).await;
     assert_eq!(list.warnings, ["299 - \"example.com/v2 Pie is deprecated\""]);
     let list = list.ok();
-    assert_eq!((&list["apiVersion"], &list["items"][0]["apiVersion"]),
-        (&json!("example.com/v2"), &json!("example.com/v2")));
+    assert_eq!(
+        (&list["apiVersion"], &list["items"][0]["apiVersion"]),
+        (&json!("example.com/v2"), &json!("example.com/v2"))
+    );
     let group = lab.get("/apis/example.com").await.ok();
     assert_eq!(group["preferredVersion"]["version"], "v2");
     // From now on stored as v2.
@@ -250,8 +262,7 @@ async fn webhooks_convert_nothing_yet_and_say_so() {
     establish(&lab).await;
     assert_eq!(lab.get(PIES).await.status, 200);
     assert_eq!(lab.get(&PIES.replace("v1", "v2")).await.status, 404);
-    let versions =
-        json!([version("v1", false, json!({})), version("v2", true, json!({}))]);
+    let versions = json!([version("v1", false, json!({})), version("v2", true, json!({}))]);
     let refused = change(&lab, json!({ "spec": { "versions": versions } })).await;
     assert!(refused.message().contains("conversion webhooks are not called yet"));
 }
@@ -283,7 +294,10 @@ async fn status_and_scale_are_apart_where_they_are_asked_for() {
     assert_eq!(lab.get(&format!("{path}/status")).await.status, 404);
     let patch = json!({ "status": { "replicas": 7 } });
     let now = lab.send("PATCH", &path, patch).await.ok();
-    assert_eq!((&now["status"]["replicas"], &now["metadata"]["generation"]), (&json!(7), &json!(3)));
+    assert_eq!(
+        (&now["status"]["replicas"], &now["metadata"]["generation"]),
+        (&json!(7), &json!(3))
+    );
 }
 
 #[tokio::test]

@@ -22,8 +22,7 @@ pub(crate) async fn create(
 ) -> Result<Response<Body>, ApiError> {
     context.wanted()?;
     let validation = FieldValidation::parse(context.query.get("fieldValidation"))?;
-    let (value, warnings) =
-        codec::decode(bytes, &context.content_type, &context.row, validation)?;
+    let (value, warnings) = codec::decode(bytes, &context.content_type, &context.row, validation)?;
     context.warnings.extend(warnings);
     let json = insert(context, value, false).await?;
     object::respond(context, StatusCode::CREATED, json)

@@ -8,6 +8,7 @@ use crate::cache::{
 };
 use crate::negotiate::Form;
 use crate::server::Context;
+use crate::table::Row;
 use crate::{codec, reply, tabular};
 use api::{ApiError, FieldSelector, Gvk, LabelSelector};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -63,8 +63,7 @@ impl Definition {
             // What only a webhook could convert is not served at all.
             let is_stored = version == stored;
             // What is stored is served to the end: it is through there that it is deleted.
-            (version["served"] == true || brief.terminating && is_stored)
-                && (!webhook || is_stored)
+            (version["served"] == true || brief.terminating && is_stored) && (!webhook || is_stored)
         });
         let served: Vec<Arc<CustomResource>> = match brief.established {
             true => served.map(|(_, row)| Arc::clone(row)).collect(),

@@ -50,10 +50,7 @@ fn a_row_says_what_its_definition_does() {
     assert_eq!(row.stored_field("spec.replicas"), None);
     let bad = json!({ "spec": { "replicas": -1 } });
     let texts: Vec<String> = row.validate(&bad, None).iter().map(ToString::to_string).collect();
-    assert_eq!(
-        texts,
-        [".spec.replicas: Invalid value: -1: should be a non-negative integer"]
-    );
+    assert_eq!(texts, [".spec.replicas: Invalid value: -1: should be a non-negative integer"]);
 }
 
 #[test]

@@ -65,15 +65,11 @@ fn values_are_judged_in_upstreams_words() {
         ),
         (
             json!({ "ratio": 0.7 }),
-            vec![
-                "spec.ratio: Invalid value: 0.7: spec.ratio in body should be a multiple of 0.5",
-            ],
+            vec!["spec.ratio: Invalid value: 0.7: spec.ratio in body should be a multiple of 0.5"],
         ),
         (
             json!({ "size": "huge" }),
-            vec![
-                "spec.size: Unsupported value: \"huge\": supported values: \"small\", \"large\"",
-            ],
+            vec!["spec.size: Unsupported value: \"huge\": supported values: \"small\", \"large\""],
         ),
         (
             json!({ "cron": "x" }),

@@ -147,9 +147,9 @@ impl Checker {
         let before = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         // Only elements that have keys can be told to be the same ones as before.
         let same = |item: &Value| match &list.kind {
-            ListType::Map(keys) => before
-                .iter()
-                .find(|old| keys.iter().all(|key| old.get(&**key) == item.get(&**key))),
+            ListType::Map(keys) => {
+                before.iter().find(|old| keys.iter().all(|key| old.get(&**key) == item.get(&**key)))
+            }
             _ => None,
         };
         for (index, item) in items.iter().enumerate() {
@@ -168,9 +168,9 @@ impl Checker {
                 ListType::Atomic => return,
                 ListType::Set => item.clone(),
                 ListType::Map(keys) => {
-                    let keys = keys.iter().filter_map(|key| {
-                        Some((key.to_string(), item.get(&**key)?.clone()))
-                    });
+                    let keys = keys
+                        .iter()
+                        .filter_map(|key| Some((key.to_string(), item.get(&**key)?.clone())));
                     Value::Object(keys.collect())
                 }
             };

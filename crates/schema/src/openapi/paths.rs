@@ -13,11 +13,8 @@ const PATCHES: [&str; 5] = [
 ];
 
 /// A custom resource has no Go type that would say how lists are merged.
-const CUSTOM_PATCHES: [&str; 3] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/apply-patch+yaml",
-];
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// One thing that can be done: what the path, the verb and the kind make of it.
 struct Action<'r> {

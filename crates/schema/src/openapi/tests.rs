@@ -62,10 +62,7 @@ fn custom_kinds_have_definitions_of_their_own() {
     let spec = &v2["definitions"]["com.example.food.v1.Pie"]["properties"]["spec"];
     assert!(spec.get("required").is_none());
     assert_eq!(spec["properties"]["maybe"], json!({}));
-    assert_eq!(
-        spec["properties"]["free"],
-        json!({ "x-kubernetes-preserve-unknown-fields": true })
-    );
+    assert_eq!(spec["properties"]["free"], json!({ "x-kubernetes-preserve-unknown-fields": true }));
     assert_eq!(spec["properties"]["one"], json!({ "type": "object" }));
     let item = &v2["paths"]["/apis/food.example.com/v1/namespaces/{namespace}/pies/{name}"];
     assert_eq!(item["patch"]["consumes"].as_array().unwrap().len(), 3);
