@@ -195,7 +195,7 @@ impl Agent {
     }
 }
 
-fn host_name() -> Result<String> {
+pub(crate) fn host_name() -> Result<String> {
     let name = nix::unistd::gethostname().context("cannot read the host name")?;
     Ok(name.to_string_lossy().to_lowercase())
 }

@@ -26,6 +26,9 @@ pub(crate) struct Cluster {
     /// Nodes on this machine, in order.
     pub(crate) nodes: Vec<String>,
     pub(crate) datastore: String,
+    /// What else the API server's certificate is for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tls_sans: Vec<String>,
     #[serde(default, skip_serializing_if = "Etcd::is_default")]
     pub(crate) etcd: Etcd,
 }
@@ -40,6 +43,13 @@ impl Cluster {
     }
     pub(crate) fn port(&self) -> u16 {
         self.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(6443)
+    }
+    /// Its name in kubeconfigs: clusters in other folders have contexts of their own.
+    pub(crate) fn context(dir: &DataDir) -> String {
+        match dir.root().file_name().and_then(|name| name.to_str()) {
+            None | Some("kybern") => "kybern".to_owned(),
+            Some(name) => format!("kybern-{name}"),
+        }
     }
     pub(crate) fn advertise_url(&self) -> Result<String> {
         Ok(format!("https://{}:{}", self.advertise_ip()?, self.port()))
@@ -84,6 +94,12 @@ pub(crate) fn load(dir: &DataDir) -> Result<Option<Cluster>> {
     serde_json::from_slice(&text).with_context(damaged).map(Some)
 }
 
+/// The cluster that must be there.
+pub(crate) fn existing(dir: &DataDir) -> Result<Cluster> {
+    load(dir)?
+        .with_context(|| format!("no cluster in {}: `kybern up` makes one", dir.root().display()))
+}
+
 /// Replaces the file in one step: a crash leaves the old one or the new one.
 pub(crate) fn save(dir: &DataDir, cluster: &Cluster) -> Result<()> {
     let text = serde_json::to_vec_pretty(cluster).context("cannot encode cluster.json")?;
@@ -121,6 +137,7 @@ pub(crate) mod tests {
             node_cidr: "10.90.0.0/24".into(),
             nodes: vec!["kybern".into()],
             datastore: String::new(),
+            tls_sans: Vec::new(),
             etcd: Etcd::default(),
         }
     }
@@ -141,5 +158,15 @@ pub(crate) mod tests {
         let cluster = sample();
         assert_eq!(cluster.advertise_url().unwrap(), "https://10.90.0.1:6443");
         assert_eq!(cluster.dns_ip().unwrap().to_string(), "10.96.0.10");
+    }
+
+    #[test]
+    fn contexts_of_clusters_beside_each_other_differ() {
+        for (folder, context) in
+            [("/var/lib/kybern", "kybern"), ("/var/lib/second", "kybern-second"), ("/", "kybern")]
+        {
+            let dir = DataDir::new(Path::new(folder)).unwrap();
+            assert_eq!(Cluster::context(&dir), context);
+        }
     }
 }

@@ -15,7 +15,7 @@ const END_TIMEOUT_MS: u16 = 10_000;
 pub(crate) struct Down {
     #[command(flatten)]
     folder: Folder,
-    /// Remove the data too: objects, images, volumes, certificates
+    /// Remove the data too: objects, images, volumes, certificates, the kubeconfig's entry
     #[arg(long)]
     wipe: bool,
     /// Print no progress
@@ -28,9 +28,18 @@ impl Down {
         crate::require_root("down")?;
         let dir = self.folder.open()?;
         let progress = Progress::new(!self.quiet);
-        if !dir.run().exists() {
-            progress.line(&format!("there is no cluster in {}", dir.root().display()));
+        // After `down` the data is still there for `--wipe`.
+        let is_down = !dir.run().exists();
+        if is_down && !(self.wipe && dir.cluster().exists()) {
+            progress.line(&match dir.cluster().exists() {
+                true => format!("the cluster in {} is stopped already", dir.root().display()),
+                false => format!("there is no cluster in {}", dir.root().display()),
+            });
             return Ok(());
+        }
+        if is_down {
+            std::fs::create_dir(dir.run())
+                .with_context(|| format!("cannot create {}", dir.run().display()))?;
         }
         let lock = process::lock(&dir.run().join("lock"))?;
         let cluster = cluster::load(&dir)?;
@@ -42,8 +51,10 @@ impl Down {
         if let Some(cluster) = &cluster {
             progress.line("ending pods, mounts and networks");
             end_workloads(&dir, cluster)?;
-            if let Some(path) = kubeconfig::users_file() {
-                kubeconfig::remove(&path, "kybern", &up::cluster_url(cluster))?;
+        }
+        if let Some(cluster) = cluster.as_ref().filter(|_| self.wipe) {
+            for path in kubeconfig::users_files() {
+                kubeconfig::remove(&path, &Cluster::context(&dir), &up::cluster_url(cluster))?;
             }
         }
         drop(lock);

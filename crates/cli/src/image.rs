@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kybern image import app.tar
+  kybern image list")]
 pub(crate) struct Image {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +37,7 @@ enum Command {
         name: Option<String>,
     },
     /// List the images that are there
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  kybern image list --output json")]
     List {
         #[command(flatten)]
         folder: Folder,
@@ -42,7 +45,7 @@ enum Command {
         output: Format,
     },
     /// Remove images, by name, digest or the beginning of their id
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", after_help = "Example:\n  kybern image remove shop/app:1")]
     Remove {
         #[command(flatten)]
         folder: Folder,

@@ -39,12 +39,23 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// The file that kubectl would write to: the first of `$KUBECONFIG`, else `~/.kube/config`.
-pub(crate) fn users_file() -> Option<PathBuf> {
-    if let Some(list) = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
-        return std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty());
+/// The files of `$KUBECONFIG`, else `~/.kube/config`.
+pub(crate) fn users_files() -> Vec<PathBuf> {
+    match std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
+        Some(list) => {
+            std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect()
+        }
+        None => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
     }
-    std::env::home_dir().map(|home| home.join(".kube/config"))
+}
+
+/// Where an entry is added, as kind does it: the first file that is there, else the last one.
+pub(crate) fn merged_into(mut files: Vec<PathBuf>) -> Option<PathBuf> {
+    let place = files.iter().position(|path| path.exists());
+    match place {
+        Some(place) => Some(files.swap_remove(place)),
+        None => files.pop(),
+    }
 }
 
 /// Adds or replaces the entries of `ours`, makes its context the current one, and leaves all else.
@@ -137,6 +148,17 @@ mod tests {
             cert_pem: "cert",
             key_pem: "key",
         })
+    }
+
+    #[test]
+    fn of_several_files_the_first_that_is_there_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<_> = ["a", "b", "c"].map(|name| folder.path().join(name)).into();
+        assert_eq!(merged_into(files.clone()), Some(files[2].clone()));
+        std::fs::write(&files[1], "").unwrap();
+        std::fs::write(&files[2], "").unwrap();
+        assert_eq!(merged_into(files.clone()), Some(files[1].clone()));
+        assert_eq!(merged_into(Vec::new()), None);
     }
 
     #[test]

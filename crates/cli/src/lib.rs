@@ -85,26 +85,36 @@ enum Command {
 
 mod kubeconfig_command {
     //! `kybern kubeconfig`.
-    use crate::{Folder, output};
+    use crate::Folder;
+    use crate::output::{Format, print, show};
     use anyhow::{Context, Result};
 
     #[derive(Debug, clap::Args)]
-    #[command(after_help = "Example:\n  KUBECONFIG=<(kybern kubeconfig) kubectl get nodes")]
+    #[command(after_help = "Examples:
+  KUBECONFIG=<(kybern kubeconfig) kubectl get nodes
+  kybern kubeconfig --output json")]
     pub(crate) struct Kubeconfig {
         #[command(flatten)]
         folder: Folder,
+        /// Text is the file itself
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Format,
     }
 
     impl Kubeconfig {
         pub(crate) fn run(self) -> Result<()> {
-            let path = self.folder.open()?.admin_kubeconfig();
-            let text = std::fs::read_to_string(&path).with_context(|| {
-                format!(
-                    "cannot read {}: is there a cluster? `kybern up` starts one",
-                    path.display()
-                )
-            })?;
-            output::print(&text);
+            let dir = self.folder.open()?;
+            crate::cluster::existing(&dir)?;
+            let path = dir.admin_kubeconfig();
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            if self.output == Format::Text {
+                print(&text);
+                return Ok(());
+            }
+            let (value, _) = schema::yaml_to_json(text.as_bytes())
+                .with_context(|| format!("{} is not valid YAML", path.display()))?;
+            show(self.output, &value, || text);
             Ok(())
         }
     }
@@ -137,12 +147,11 @@ pub fn main(args: &[OsString]) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return wrong_line(&error);
         }
     };
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", one_line(&error));
             ExitCode::FAILURE
@@ -168,22 +177,36 @@ fn inner_programs(args: &[OsString]) -> Option<ExitCode> {
     Some(ExitCode::from(code.clamp(0, 255) as u8))
 }
 
-fn run(command: Command) -> Result<()> {
-    match command {
-        Command::Up(command) => command.run(),
-        Command::Down(command) => command.run(),
-        Command::Status(command) => command.run(),
-        Command::Logs(command) => command.run(),
-        Command::Kubeconfig(command) => command.run(),
-        Command::Image(command) => command.run(),
-        Command::Token(command) => command.run(),
-        Command::Agent(command) => command.run(),
-        Command::Server(command) => command.run(),
-        Command::Completion(command) => {
-            command.run();
-            Ok(())
-        }
+/// Help as it is; what is wrong with a command line on one line.
+fn wrong_line(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
     }
+    let text = error.render().to_string();
+    let parts = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let parts: Vec<&str> = parts
+        .filter(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .collect();
+    eprintln!("{}; see --help", parts.join(" "));
+    ExitCode::from(2)
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up(command) => command.run()?,
+        Command::Down(command) => command.run()?,
+        Command::Status(command) => return command.run(),
+        Command::Logs(command) => command.run()?,
+        Command::Kubeconfig(command) => command.run()?,
+        Command::Image(command) => command.run()?,
+        Command::Token(command) => command.run()?,
+        Command::Agent(command) => command.run()?,
+        Command::Server(command) => command.run()?,
+        Command::Completion(command) => command.run(),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The whole chain of an error on one line.
@@ -223,6 +246,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}", command.get_name());
+            command.get_subcommands().filter(|inner| inner.get_name() != "help").for_each(check);
+        }
+        check(&Cli::command());
     }
 
     #[test]

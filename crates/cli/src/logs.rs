@@ -1,6 +1,6 @@
 //! `kybern logs`: the log of one component, or the last lines of all.
 use crate::paths::DataDir;
-use crate::{Folder, output};
+use crate::{Folder, cluster, output};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -10,28 +10,29 @@ use std::io::{Read, Seek, SeekFrom};
 const TAIL_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  kybern logs\n  kybern logs -f server\n  kybern logs agent-kybern"
-)]
+#[command(after_help = "Examples:\n  kybern logs\n  kybern logs -f server\n  kybern logs -f agent")]
 pub(crate) struct Logs {
     #[command(flatten)]
     folder: Folder,
     /// Go on as lines are written
     #[arg(long, short)]
     follow: bool,
-    /// `server`, or `agent-NODE`; all of them if left out
+    /// `server`, `agent-NODE`, or `agent` for every node's; all of them if left out
     component: Option<String>,
 }
 
 impl Logs {
     pub(crate) fn run(self) -> Result<()> {
         let dir = self.folder.open()?;
+        cluster::existing(&dir)?;
         let names = components(&dir)?;
-        let chosen: Vec<String> = match &self.component {
-            Some(name) if names.contains(name) => vec![name.clone()],
-            Some(name) => bail!("no component {name:?}: there are {}", names.join(", ")),
-            None => names,
+        let chosen = match &self.component {
+            Some(name) => chosen(&names, name),
+            None => names.clone(),
         };
+        if let (Some(name), true) = (&self.component, chosen.is_empty()) {
+            bail!("no component {name:?}: there are {}", names.join(", "));
+        }
         let mut files = Vec::new();
         for name in chosen {
             let path = dir.log(&name);
@@ -71,6 +72,15 @@ impl Logs {
     }
 }
 
+/// A component by its name, or all of a sort.
+fn chosen(names: &[String], wanted: &str) -> Vec<String> {
+    let of_sort = |name: &str| name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'));
+    match names.iter().find(|name| *name == wanted) {
+        Some(name) => vec![name.clone()],
+        None => names.iter().filter(|name| of_sort(name)).cloned().collect(),
+    }
+}
+
 fn components(dir: &DataDir) -> Result<Vec<String>> {
     let mut names: Vec<String> = std::fs::read_dir(dir.logs())
         .with_context(|| format!("no logs in {}: is there a cluster?", dir.root().display()))?
@@ -82,4 +92,18 @@ fn components(dir: &DataDir) -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_are_chosen_by_name_or_by_sort() {
+        let names = ["agent-a", "agent-b", "server"].map(str::to_owned);
+        assert_eq!(chosen(&names, "server"), ["server"]);
+        assert_eq!(chosen(&names, "agent"), ["agent-a", "agent-b"]);
+        assert_eq!(chosen(&names, "agent-b"), ["agent-b"]);
+        assert!(chosen(&names, "serv").is_empty() && chosen(&names, "agents").is_empty());
+    }
 }

@@ -3,7 +3,7 @@ use crate::cluster::{self, Cluster};
 use crate::join::JoinToken;
 use crate::paths::DataDir;
 use crate::process::Report;
-use crate::{Folder, compaction, datastore, kubeconfig, logging, reach, supervise};
+use crate::{Folder, agent, compaction, datastore, kubeconfig, logging, reach, supervise};
 use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -18,6 +18,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  kybern server --data-dir /var/lib/kybern      what `kybern up` runs; the cluster must be there")]
 pub(crate) struct Server {
     #[command(flatten)]
     folder: Folder,
@@ -49,9 +51,7 @@ impl Server {
 
 async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()> {
     let dir = folder.open()?;
-    let cluster = cluster::load(&dir)?.with_context(|| {
-        format!("no cluster in {}: `kybern up` makes one", dir.root().display())
-    })?;
+    let cluster = cluster::existing(&dir)?;
     let pki = Arc::new(Pki::load_or_create(&dir.pki()).context("cannot load the keys")?);
     let subnet = cluster.node_cidr.parse().context("the node network in cluster.json")?;
     let pods = cluster.pod_cidr.parse().context("the pods' network in cluster.json")?;
@@ -140,12 +140,14 @@ async fn listen(cluster: &Cluster) -> Result<Vec<TcpListener>> {
 }
 
 fn serving(cluster: &Cluster, pki: &Pki, service_ip: IpAddr) -> Result<rustls::ServerConfig> {
-    let names = [
+    let host = agent::host_name()?;
+    let mut names = vec![
         "kubernetes",
         "kubernetes.default",
         "kubernetes.default.svc",
         "kubernetes.default.svc.cluster.local",
         "localhost",
+        &host,
     ];
     let listen: SocketAddr = cluster.listen.parse().context("the listen address")?;
     let mut addresses =
@@ -157,6 +159,12 @@ fn serving(cluster: &Cluster, pki: &Pki, service_ip: IpAddr) -> Result<rustls::S
         && !addresses.contains(&own)
     {
         addresses.push(own);
+    }
+    for san in &cluster.tls_sans {
+        match san.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => names.push(san),
+        }
     }
     let profile = Profile::server("kube-apiserver", &names, &addresses);
     let issued = pki.certificate("apiserver", &profile).context("cannot make a certificate")?;
@@ -263,27 +271,27 @@ pub(crate) struct Access {
     ca_pem: String,
     cert_pem: String,
     key_pem: String,
+    name: String,
     server: String,
 }
 
 impl Access {
     pub(crate) fn load(dir: &DataDir) -> Result<Self> {
-        let cluster = cluster::load(dir)?.with_context(|| {
-            format!("no cluster in {}: `kybern up` makes one", dir.root().display())
-        })?;
+        let cluster = cluster::existing(dir)?;
         let pki = Pki::load_or_create(&dir.pki()).context("cannot load the keys")?;
         let admin = certificate_of_admin(&pki)?;
         Ok(Self {
             ca_pem: pki.ca.cert_pem().to_owned(),
             cert_pem: admin.cert_pem,
             key_pem: admin.key_pem,
+            name: Cluster::context(dir),
             server: crate::up::cluster_url(&cluster),
         })
     }
 
     pub(crate) fn kubeconfig<'a>(&'a self, server: &'a str) -> kubeconfig::Access<'a> {
         kubeconfig::Access {
-            name: "kybern",
+            name: &self.name,
             server,
             ca_pem: &self.ca_pem,
             cert_pem: &self.cert_pem,

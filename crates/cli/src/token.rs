@@ -1,12 +1,13 @@
 //! `kybern token create`: lets another machine join.
 use crate::output::{Format, show};
 use crate::{Folder, cluster, server};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  kybern token create")]
 pub(crate) struct Token {
     #[command(subcommand)]
     command: Command,
@@ -31,8 +32,7 @@ impl Token {
     pub(crate) fn run(self) -> Result<()> {
         let Command::Create { folder, ttl_hours, output } = self.command;
         let dir = folder.open()?;
-        let cluster = cluster::load(&dir)?
-            .with_context(|| format!("no cluster in {}: start one first", dir.root().display()))?;
+        let cluster = cluster::existing(&dir)?;
         let access = server::Access::load(&dir)?;
         let token = access.join_token(Duration::from_secs(ttl_hours * 3600))?;
         let url = cluster.advertise_url()?;

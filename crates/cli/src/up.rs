@@ -10,7 +10,7 @@ use crate::{Folder, datastore, kubeconfig};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::json;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ const NODES_MAX: u32 = 64;
   kybern up
   kybern up --nodes 3
   kybern up --data-dir /tmp/second --listen 127.0.0.1:7443
+  kybern up --listen 0.0.0.0:6443 --tls-san kube.example.com
   kybern up --datastore etcds://10.0.0.5:2379,10.0.0.6:2379/kybern --etcd-cafile ca.crt \\
       --etcd-certfile client.crt --etcd-keyfile client.key
   kybern up --print-systemd-unit > /etc/systemd/system/kybern.service")]
@@ -30,8 +31,11 @@ pub(crate) struct Up {
     #[command(flatten)]
     folder: Folder,
     /// The address on which the API server listens [default: 127.0.0.1:6443]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
+    listen: Option<SocketAddrV4>,
+    /// A name or an address that the API server's certificate is for too; give it again for more
+    #[arg(long = "tls-san", value_name = "NAME", value_parser = san)]
+    tls_sans: Vec<String>,
     /// How many nodes to run on this machine [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u32>,
@@ -105,8 +109,12 @@ impl Up {
             None => fresh(dir)?,
         };
         if let Some(listen) = self.listen {
-            ensure!(listen.is_ipv4(), "--listen {listen}: only IPv4 addresses are served so far");
             cluster.listen = listen.to_string();
+        }
+        for san in &self.tls_sans {
+            if !cluster.tls_sans.contains(san) {
+                cluster.tls_sans.push(san.clone());
+            }
         }
         self.datastore.apply(&mut cluster, is_new)?;
         if let Some(nodes) = self.nodes {
@@ -156,10 +164,11 @@ impl Up {
         let _ = std::fs::remove_file(dir.join_token());
         outcome?;
         if !self.no_merge_kubeconfig
-            && let Some(path) = kubeconfig::users_file()
+            && let Some(path) = kubeconfig::merged_into(kubeconfig::users_files())
         {
             kubeconfig::merge(&path, &config)?;
-            progress.line(&format!("context `kybern` is in {}", path.display()));
+            let context = Cluster::context(dir);
+            progress.line(&format!("context `{context}` is in {}", path.display()));
         }
         Ok(())
     }
@@ -258,6 +267,32 @@ fn thresholds(text: &str) -> Result<String, String> {
     podlife::eviction::parse(text).map(|_| text.to_owned())
 }
 
+fn listen_address(text: &str) -> Result<SocketAddrV4, String> {
+    let hint = "give an address of this machine and a port, such as 127.0.0.1:6443 or 0.0.0.0:6443";
+    match text.parse() {
+        Ok(SocketAddr::V4(address)) if address.port() > 0 => Ok(address),
+        Ok(SocketAddr::V6(_)) => Err("only IPv4 addresses are served so far".to_owned()),
+        _ => Err(hint.to_owned()),
+    }
+}
+
+/// An address, or a DNS name; its first label may be `*`.
+fn san(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let is_name = name.len() <= 253 && name.split('.').all(is_label);
+    match text.parse::<IpAddr>().is_ok() || is_name {
+        true => Ok(text.to_owned()),
+        false => Err("give a DNS name or an address".to_owned()),
+    }
+}
+
 pub(crate) fn cluster_url(cluster: &Cluster) -> String {
     let listen = cluster.listen.replace("0.0.0.0", "127.0.0.1");
     format!("https://{listen}")
@@ -282,6 +317,7 @@ fn fresh(dir: &DataDir) -> Result<Cluster> {
         node_cidr: nodes.to_string(),
         nodes: Vec::new(),
         datastore: "embedded".to_owned(),
+        tls_sans: Vec::new(),
         etcd: datastore::Etcd::default(),
     })
 }
@@ -328,7 +364,7 @@ fn refuse_if_running(dir: &DataDir, cluster: Option<&Cluster>) -> Result<()> {
     );
 }
 
-fn agent_of(node: &str) -> String {
+pub(crate) fn agent_of(node: &str) -> String {
     format!("agent-{node}")
 }
 
