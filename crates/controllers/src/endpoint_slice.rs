@@ -5,7 +5,9 @@ use crate::slices::{self, Group, MANAGED_BY, Packing, SERVICE_NAME};
 use crate::{pods, service};
 use api::Key;
 use api::k8s::api::core::v1::{Node, Pod, Service, ServiceSpec};
-use api::k8s::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use api::k8s::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use reconcile::{Controller, Declare, Effect, Index, Plan, Target, Turn, Watch, World, meta};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,19 +141,36 @@ impl Work<'_> {
         let anyway = self.spec.publish_not_ready_addresses == Some(true);
         let node_name = Some(pods::node(pod).to_owned()).filter(|name| !name.is_empty());
         let node = node_name.as_deref().and_then(|name| self.world.named::<Node>(name));
+        let zone = node.and_then(|node| meta::label(&node.metadata, ZONE)).map(str::to_owned);
+        let ready = anyway || serving && !terminating;
+        let hints = self.hints(zone.as_deref(), node_name.as_deref()).filter(|_| ready);
         Some(Endpoint {
             addresses: vec![address.to_owned()],
             conditions: Some(EndpointConditions {
-                ready: Some(anyway || serving && !terminating),
+                ready: Some(ready),
                 serving: Some(serving),
                 terminating: Some(terminating),
             }),
             hostname: service::hostname(pod, self.service),
-            zone: node.and_then(|node| meta::label(&node.metadata, ZONE)).map(str::to_owned),
+            zone,
             node_name,
             target_ref: Some(service::pod_reference(pod)),
+            hints,
             ..Endpoint::default()
         })
+    }
+
+    /// Where the endpoint is to be preferred, by `trafficDistribution` (KEP-4444, KEP-3015).
+    fn hints(&self, zone: Option<&str>, node: Option<&str>) -> Option<EndpointHints> {
+        let same_node = match self.spec.traffic_distribution.as_deref()? {
+            "PreferClose" | "PreferSameZone" => false,
+            "PreferSameNode" => true,
+            _ => return None,
+        };
+        let zones = zone.map(|name| vec![ForZone { name: name.to_owned() }]);
+        let nodes = node.filter(|_| same_node).map(|name| vec![ForNode { name: name.to_owned() }]);
+        (zones.is_some() || nodes.is_some())
+            .then_some(EndpointHints { for_zones: zones, for_nodes: nodes })
     }
 
     fn labels(&self) -> BTreeMap<String, String> {

@@ -8,6 +8,8 @@ use serde_json::{Value as Json, json};
 
 use crate::{Config, HostPort, Op, Protocol, Ruleset, ServiceName, State, plan};
 
+mod policies;
+
 fn state() -> State {
     State::new(Config {
         node: "here".to_owned(),

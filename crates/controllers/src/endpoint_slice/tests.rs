@@ -83,6 +83,25 @@ fn a_terminating_pod_serves_but_is_not_ready() {
 }
 
 #[test]
+fn traffic_distribution_becomes_hints_of_ready_endpoints() {
+    let zones = json!({ "forZones": [{ "name": "z1" }] });
+    let both = json!({ "forZones": [{ "name": "z1" }], "forNodes": [{ "name": "n1" }] });
+    for (distribution, want) in [
+        (json!(null), json!(null)),
+        (json!("PreferClose"), zones.clone()),
+        (json!("PreferSameZone"), zones),
+        (json!("PreferSameNode"), both),
+    ] {
+        let (mut sim, key) = sim(&json!({ "trafficDistribution": distribution }), 1);
+        sim.put::<Pod>(pod(2, false));
+        sim.settle(&EndpointSlices, &key);
+        let slice = serde_json::to_value(&sim.all::<EndpointSlice>()[0]).unwrap();
+        assert_eq!(slice["endpoints"][0]["hints"], want, "{distribution}");
+        assert_eq!(slice["endpoints"][1]["hints"], json!(null), "{distribution}");
+    }
+}
+
+#[test]
 fn slices_hold_a_hundred_and_are_filled_up() {
     let (mut sim, key) = sim(&json!({}), 230);
     sim.settle(&EndpointSlices, &key);
