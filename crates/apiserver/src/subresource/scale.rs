@@ -56,6 +56,10 @@ fn current(context: &Context) -> Result<Value, ApiError> {
 
 fn make(context: &Context, object: &Value) -> Result<Value, ApiError> {
     let paths = context.row.scale().ok_or_else(ApiError::no_such_path)?;
+    if context.row.origin().is_some() && object.pointer(&paths.replicas).is_none() {
+        let path = paths.replicas.replace('/', ".");
+        return Err(ApiError::internal(format!("the spec replicas field {path:?} does not exist")));
+    }
     let number = |path: &str| object.pointer(path).and_then(Value::as_i64).unwrap_or_default();
     let metadata = &object["metadata"];
     let mut scale = json!({
@@ -68,7 +72,8 @@ fn make(context: &Context, object: &Value) -> Result<Value, ApiError> {
         "spec": { "replicas": number(&paths.replicas) },
         "status": { "replicas": number(&paths.status_replicas) },
     });
-    let selector = selector_text(object.pointer(&paths.selector));
+    let selector = Some(&paths.selector).filter(|path| !path.is_empty());
+    let selector = selector_text(selector.and_then(|path| object.pointer(path)));
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }

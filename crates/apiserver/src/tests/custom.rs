@@ -285,6 +285,13 @@ async fn status_and_scale_are_apart_where_they_are_asked_for() {
     assert_eq!(told["metadata"]["generation"], 1);
     let scale = lab.get(&format!("{path}/scale")).await.ok();
     assert_eq!((&scale["spec"]["replicas"], &scale["status"]["replicas"]), (&json!(2), &json!(1)));
+    assert!(scale["status"].get("selector").is_none());
+    let none = pie("none", json!({}));
+    lab.post(PIES, none).await.ok();
+    lab.get(&format!("{PIES}/none/scale")).await.refused(
+        500,
+        "Internal error occurred: the spec replicas field \".spec.replicas\" does not exist",
+    );
     let more = json!({ "spec": { "replicas": 3 } });
     lab.send("PATCH", &format!("{path}/scale"), more).await.ok();
     let now = lab.get(&path).await.ok();
