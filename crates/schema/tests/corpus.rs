@@ -1,7 +1,8 @@
 //! Every kind in both encodings, with the Go types of `k8s.io/api` as the other side.
 //!
-//! The committed corpus holds one random object of each type; `KYBERN_PAIRS` names a larger one with
-//! odder values, as `cargo xtask pairs` makes it; `cargo xtask codegen` makes the committed one.
+//! The committed corpus holds one random object of each type; `KYBERN_PAIRS` names a larger one
+//! with odder values, as `cargo xtask pairs` makes it; `cargo xtask codegen` makes the committed
+//! one.
 #![allow(clippy::unwrap_used)]
 use api::Gvk;
 use schema::{builtin, decode_json, decode_proto, encode_json_as_proto, encode_proto};

@@ -1,4 +1,5 @@
-//! Where etcd is and how to speak to it: `etcd://host:port,host:port/prefix`, or `etcds://` for TLS.
+//! Where etcd is and how to speak to it: `etcd://host:port,host:port/prefix`, or `etcds://` for
+//! TLS.
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},

@@ -1,5 +1,5 @@
-//! The one connection to one of the endpoints, made anew when it is lost; and why it cannot be made,
-//! in words that say what to do.
+//! The one connection to one of the endpoints, made anew when it is lost; and why it cannot be
+//! made, in words that say what to do.
 use crate::{
     config::{Config, Endpoint},
     grpc::{CallError, Outgoing},

@@ -53,7 +53,9 @@ impl Own {
         shell::run(own.inside(Path::new("ip")).args(["link", "set", "lo", "up"]))?;
         images::import(cache, &own.binary, &own.data_dir)?;
         let mut up = own.inside(&own.binary);
-        up.args(["up", "--nodes", "2", "--no-merge-kubeconfig", "--data-dir"]);
+        up.args(["up", "--nodes", "2", "--no-merge-kubeconfig"]);
+        // A disk that is nearly full is no reason to judge nothing.
+        up.args(["--eviction-hard", "memory.available<50Mi", "--data-dir"]);
         shell::run(up.arg(&own.data_dir)).context("the cluster did not come up")?;
         Ok(own)
     }

@@ -45,7 +45,9 @@ impl Cluster {
     async fn up(&self) -> Result<Duration> {
         let start = Instant::now();
         let listen = format!("127.0.0.1:{PORT}");
-        self.kybern(&["up", "--output", "json", "--no-merge-kubeconfig", "--listen", &listen])?;
+        let mut args = vec!["up", "--output", "json", "--no-merge-kubeconfig", "--listen", &listen];
+        args.extend(["--eviction-hard", "memory.available<50Mi"]);
+        self.kybern(&args)?;
         let wire = Wire::new(&self.access()?, 1)?;
         node_ready(&wire).await?;
         dns_answers(&self.data).await?;
