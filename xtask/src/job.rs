@@ -94,7 +94,10 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     fn shell(script: &str, patience: Duration) -> Ended {
-        run(Command::new("sh").args(["-c", script]), Instant::now() + patience).unwrap()
+        // Whoever runs the tests may ignore interrupts, and so would all that they start.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "sh", "-c", script]);
+        run(&mut command, Instant::now() + patience).unwrap()
     }
 
     #[test]

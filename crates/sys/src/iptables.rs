@@ -98,7 +98,7 @@ mod tests {
         table[at..at + 4].copy_from_slice(&DROP.to_ne_bytes());
         assert_eq!(verdict(&table, 16), Some(DROP));
         assert_eq!(verdict(&table[..at + 3], 16), None);
-        assert_eq!(verdict(&table, 60), None);
+        assert_eq!(verdict(&table, table.len() - ENTRY_BYTES + 1), None);
         assert_eq!(verdict(&table, usize::MAX), None);
     }
 }

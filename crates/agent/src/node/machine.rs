@@ -172,6 +172,6 @@ mod tests {
         assert_eq!(shown(&capacity, "pods"), "110");
         assert_eq!(shown(&allocatable, "hugepages-2Mi"), "16Mi");
         let disk: Quantity = shown(&allocatable, "ephemeral-storage").parse().unwrap();
-        assert_eq!(disk.value(), 90 << 30);
+        assert_eq!(disk.value(), 95 << 30);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn block_on(test: impl Future<Output = ()>) {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::Builder::new().prefix(&prefix()).tempdir().expect("a folder");
         let layer = dir.path().join("layer");
         for folder in ["bin", "etc", "home/web"] {
             fs::create_dir_all(layer.join(folder)).expect("image");
@@ -165,6 +165,11 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\r', "")
 }
 
+/// How the folders of this run's tests begin, by which their mounts are known.
+fn prefix() -> String {
+    format!("kybern-runtime-{}-", std::process::id())
+}
+
 /// What a test may not change: mounts, namespaces in use, processes of ours, cgroups.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Census {
@@ -175,7 +180,8 @@ pub(crate) struct Census {
 }
 
 pub(crate) fn census() -> Census {
-    let lines = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mounts.lines().filter(|line| line.contains(&prefix())).count();
     let own = std::env::current_exe().expect("own path");
     let mut namespaces = BTreeSet::new();
     let mut processes = 0;
@@ -192,7 +198,7 @@ pub(crate) fn census() -> Census {
     let groups = fs::read_dir("/sys/fs/cgroup/pids").into_iter().flatten().flatten();
     let ours = format!("kybern-test-{}", std::process::id());
     let groups = groups.filter(|e| e.file_name().to_string_lossy().starts_with(&ours)).count();
-    Census { mounts: lines("/proc/self/mountinfo").lines().count(), processes, namespaces, groups }
+    Census { mounts, processes, namespaces, groups }
 }
 
 /// Everything is as it was, at once or a moment later: a killed process whose parent is gone is
