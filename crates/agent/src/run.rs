@@ -35,8 +35,6 @@ use tokio::sync::{mpsc, watch};
 
 const RUNTIME: &str = "kybern";
 const DNS_PORT: u16 = 53;
-/// Packet rule changes that wait for the kernel; more make the source wait.
-const RULES_QUEUE: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -316,19 +314,9 @@ fn credentials(member: &Member, config: &AgentConfig) -> watch::Receiver<Arc<Cre
 
 async fn drive_network(
     network: Arc<NodeNet>,
-    mut waiting: mpsc::UnboundedReceiver<NetEvent>,
+    events: mpsc::UnboundedReceiver<NetEvent>,
     local: Vec<LocalService>,
 ) -> Result<(), Error> {
-    let (rules, events) = mpsc::channel(RULES_QUEUE);
-    let forward = async {
-        while let Some(event) = waiting.recv().await {
-            if rules.send(event).await.is_err() {
-                break;
-            }
-        }
-    };
-    tokio::select! {
-        () = forward => Err(Error::Ended("following the cluster")),
-        result = net::run(network, events, local) => Ok(result?),
-    }
+    net::run(network, events, local).await?;
+    Err(Error::Ended("following the cluster"))
 }

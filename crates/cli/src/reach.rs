@@ -1,12 +1,17 @@
-//! Lets the server reach the pods of the nodes that this machine keeps in network namespaces of
-//! their own, as API proxies and webhooks need it. A node that shares the machine's network has
-//! made its routes itself.
+//! Lets the machine reach the pods and Services of the nodes that it keeps in network namespaces of
+//! their own: the server for API proxies and webhooks, users for ports of the nodes. A node that
+//! shares the machine's network does all that itself.
 use crate::cluster::Cluster;
-use api::k8s::api::core::v1::Node;
+use anyhow::Context;
+use api::k8s::api::core::v1::{Node, Service};
+use api::k8s::api::discovery::v1::EndpointSlice;
 use informer::{Caches, Change};
 use ipnet::Ipv4Net;
+use net::{HostConfig, HostNet, NetEvent};
 use reconcile::Target;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// A node's pods and the way there.
 #[derive(Debug, PartialEq)]
@@ -28,6 +33,47 @@ pub(crate) fn keep(caches: &Caches, cluster: &Cluster, subnet: Ipv4Net) {
             tracing::warn!(pods = %new.pods, %error, "the server cannot reach a node's pods");
         }
     });
+}
+
+/// Lets programs on this machine reach Services as on a node. Call it before the caches start.
+pub(crate) fn serve(caches: &Caches, cluster: &Cluster, subnet: Ipv4Net) -> anyhow::Result<()> {
+    let config = HostConfig {
+        cluster_id: cluster.id.clone(),
+        nodes: cluster.nodes.clone(),
+        subnet,
+        cluster_cidr: cluster.pod_cidr.parse().context("the pods' network in cluster.json")?,
+        service_cidr: cluster.service_cidr.parse().context("the Services' network")?,
+    };
+    let host = Arc::new(HostNet::start(&config)?);
+    let (events, receiver) = mpsc::unbounded_channel();
+    let rules = events.clone();
+    caches.listen(Target::of::<Service>(), move |_, change: &Change| {
+        let event = match (change.old::<Service>(), change.new::<Service>()) {
+            (_, Some(service)) => NetEvent::Service(service),
+            (Some(service), None) => NetEvent::ServiceDeleted(service),
+            (None, None) => return,
+        };
+        let _ = rules.send(event);
+    });
+    let rules = events.clone();
+    caches.listen(Target::of::<EndpointSlice>(), move |_, change: &Change| {
+        let event = match (change.old::<EndpointSlice>(), change.new::<EndpointSlice>()) {
+            (_, Some(slice)) => NetEvent::Slice(slice),
+            (Some(slice), None) => NetEvent::SliceDeleted(slice),
+            (None, None) => return,
+        };
+        let _ = rules.send(event);
+    });
+    let caches = caches.clone();
+    tokio::spawn(async move {
+        let known = async {
+            caches.synced(&[Target::of::<Service>(), Target::of::<EndpointSlice>()]).await;
+            let _ = events.send(NetEvent::Synced);
+        };
+        let (result, ()) = tokio::join!(net::run_host(host, receiver), known);
+        let _ = result.inspect_err(|error| tracing::error!(%error, "this machine serves no ports"));
+    });
+    Ok(())
 }
 
 fn way(node: &Node, subnet: &Ipv4Net) -> Option<Way> {

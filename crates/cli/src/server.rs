@@ -91,6 +91,9 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     let manager = informer::Manager::new(&caches, &controllers::all(&settings), Some(signer));
     let scheduler = scheduler::Scheduler::new(&caches);
     reach::keep(&caches, &cluster, subnet);
+    if cluster.nodes.len() > 1 {
+        reach::serve(&caches, &cluster, subnet).context("cannot serve ports of the nodes")?;
+    }
     caches.start();
     let _running = manager.start();
     let _collector = garbage::start(&master("system:generic-garbage-collector"));

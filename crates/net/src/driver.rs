@@ -1,7 +1,7 @@
 //! From API objects to packet rules.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::k8s::api::core::v1::{Node, Service};
@@ -13,6 +13,7 @@ use crate::config::{Error, Peer, Result};
 use crate::firewall::Watch;
 use crate::health::HealthServers;
 use crate::node::{NodeNet, lock};
+use crate::rules::Rules;
 
 /// Events that are applied together at most.
 const BATCH: usize = 4096;
@@ -48,10 +49,23 @@ pub struct LocalService {
 /// costs nothing. What other programs do to packet rules is mended at once.
 pub async fn run(
     net: Arc<NodeNet>,
-    mut events: mpsc::Receiver<NetEvent>,
+    events: mpsc::UnboundedReceiver<NetEvent>,
     local: Vec<LocalService>,
 ) -> Result<()> {
-    let node = net.config().node.clone();
+    drive(net, events, local).await
+}
+
+/// Where rules are applied.
+pub(crate) trait Site: Send + Sync + 'static {
+    fn rules(&self) -> &Mutex<Rules>;
+    fn set_peers(&self, peers: Vec<Peer>) -> Result<()>;
+}
+
+pub(crate) async fn drive(
+    net: Arc<impl Site>,
+    mut events: mpsc::UnboundedReceiver<NetEvent>,
+    local: Vec<LocalService>,
+) -> Result<()> {
     let mut health = HealthServers::default();
     let mut peers = Peers::default();
     let mut synced = false;
@@ -59,7 +73,7 @@ pub async fn run(
     let mut watch = Watch::open()?;
     let port;
     {
-        let mut rules = lock(&net.rules);
+        let mut rules = lock(net.rules());
         port = rules.port()?;
         for service in local {
             let name = ServiceName { namespace: service.namespace, name: service.name };
@@ -86,13 +100,13 @@ pub async fn run(
             peers.observe(event);
         }
         let routes = if synced { peers.changed() } else { None };
-        let work = (net.clone(), node.clone(), std::mem::take(&mut batch));
+        let work = (net.clone(), std::mem::take(&mut batch));
         let apply = move || {
-            let (net, node, batch) = work;
+            let (net, batch) = work;
             let routed = routes.map_or(Ok(()), |peers| net.set_peers(peers));
-            let mut rules = lock(&net.rules);
+            let mut rules = lock(net.rules());
             for event in &batch {
-                observe(&mut rules.state, &node, event);
+                observe(&mut rules.state, event);
             }
             let done = match (synced, first_sync) {
                 (false, _) => Ok(()),
@@ -160,7 +174,7 @@ fn peer_of(node: &Node) -> Option<Peer> {
     })
 }
 
-fn observe(state: &mut State, own: &str, event: &NetEvent) {
+fn observe(state: &mut State, event: &NetEvent) {
     match event {
         NetEvent::Service(service) => state.upsert_service(service),
         NetEvent::ServiceDeleted(service) => state.remove_service(&ServiceName::of(service)),
@@ -169,7 +183,7 @@ fn observe(state: &mut State, own: &str, event: &NetEvent) {
             slice.metadata.namespace.as_deref().unwrap_or_default(),
             slice.metadata.name.as_deref().unwrap_or_default(),
         ),
-        NetEvent::Node(node) if node.metadata.name.as_deref() == Some(own) => {
+        NetEvent::Node(node) if state.config().nodes.iter().eq(&node.metadata.name) => {
             let labels = node.metadata.labels.as_ref();
             state.set_zone(labels.and_then(|labels| labels.get(ZONE_LABEL)).cloned());
         }

@@ -314,7 +314,7 @@ mod tests {
         }
         let node = Node::alone();
         let (a, b) = (node.pod("a", &[]), node.pod("b", &[]));
-        let (events, receiver) = tokio::sync::mpsc::channel(1);
+        let (events, receiver) = tokio::sync::mpsc::unbounded_channel();
         let (net, path) = (node.net.clone(), node.ns.path());
         let task = std::thread::spawn(move || {
             crate::hostlab::enter(&path).unwrap();
@@ -322,7 +322,7 @@ mod tests {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(crate::run(net, receiver, Vec::new())).unwrap();
         });
-        events.blocking_send(crate::NetEvent::Synced).unwrap();
+        events.send(crate::NetEvent::Synced).unwrap();
         let mut other = node.ns.run(|| Nft::open().unwrap());
         let mut there = || {
             let tables = other.tables().unwrap();

@@ -7,6 +7,7 @@ mod conntrack;
 pub mod driver;
 mod firewall;
 mod health;
+mod host;
 pub mod hostlab;
 mod leases;
 mod names;
@@ -26,5 +27,6 @@ mod fixture;
 
 pub use config::{Error, NetConfig, Peer, PodNet, Result, Vxlan};
 pub use driver::{LocalService, NetEvent, run};
+pub use host::{HostConfig, HostNet, run_host};
 pub use netplan::{HostPort, Protocol};
 pub use node::{NodeNet, cleanup, free_networks, primary_address};

@@ -30,6 +30,10 @@ pub(crate) fn lab_table(id: &str) -> String {
     format!("{TABLES}{id}-lab")
 }
 
+pub(crate) fn host_table(id: &str) -> String {
+    format!("{TABLES}{id}-host")
+}
+
 pub(crate) fn pod_link(id: &str, network: Ipv4Net, ip: Ipv4Addr) -> String {
     let offset = (u32::from(ip) - u32::from(network.network())) & 0xffff;
     format!("kyb{id}{offset:04x}")

@@ -14,6 +14,8 @@ use ipnet::Ipv4Net;
 use netplan::HostPort;
 
 use crate::config::{Error, NetConfig, Peer, PodNet, Result};
+use crate::driver::Site;
+use crate::firewall::Passes;
 use crate::leases::Leases;
 use crate::names;
 use crate::netlink::io_error;
@@ -25,7 +27,7 @@ const LAST_METRIC: u32 = 4_000_000_000;
 /// The node's end of every pod's link.
 const NODE_MAC: Mac = [0xee; 6];
 const VXLAN_OVERHEAD: u32 = 50;
-const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 
 /// A node's network, ready for pods. Cheap to share in an `Arc`.
 pub struct NodeNet {
@@ -51,21 +53,18 @@ impl NodeNet {
         let mut rtnl = Rtnl::open()?;
         rtnl.set_up(LOOPBACK)?;
         rtnl.add_address(LOOPBACK, Ipv4Net::from(gateway))?;
-        // Pod addresses that nobody has must not leave by a default route.
-        let mut nowhere = Route::to(config.cluster_cidr);
-        nowhere.unreachable = true;
-        nowhere.metric = LAST_METRIC;
-        rtnl.set_route(&nowhere)?;
-        // ClusterIPs are translated before they go anywhere; this route is what lets a program on
-        // a node without a default route send to them, and gives it a source address.
-        let mut services = Route::to(config.service_cidr);
-        services.oif = Some(LOOPBACK);
-        services.src = Some(gateway);
-        services.metric = LAST_METRIC;
-        services.mtu = Some(config.mtu);
-        rtnl.set_route(&services)?;
+        let (pods, services) = (config.cluster_cidr, config.service_cidr);
+        route_ranges(&mut rtnl, pods, services, gateway, config.mtu)?;
         let leases = Leases::load(&config.data_dir, config.pod_cidr)?;
-        let mut rules = Rules::open(&config, gateway)?;
+        let table = names::table(&config.cluster_id);
+        let passes = Passes { mark: table.clone(), networks: vec![pods], own: vec![gateway] };
+        let plan = netplan::Config {
+            nodes: vec![config.node.clone()],
+            cluster_cidr: pods,
+            service_cidr: services,
+            gateway,
+        };
+        let mut rules = Rules::open(table, plan, passes)?;
         for (uid, lease) in leases.all() {
             rules.state.set_host_ports(uid, lease.ip, &lease.ports);
         }
@@ -270,6 +269,38 @@ impl NodeNet {
         route.onlink = true;
         Ok(())
     }
+}
+
+impl Site for NodeNet {
+    fn rules(&self) -> &Mutex<Rules> {
+        &self.rules
+    }
+    fn set_peers(&self, peers: Vec<Peer>) -> Result<()> {
+        NodeNet::set_peers(self, peers)
+    }
+}
+
+/// Routes for what has no better one.
+pub(crate) fn route_ranges(
+    rtnl: &mut Rtnl,
+    pods: Ipv4Net,
+    services: Ipv4Net,
+    own: Ipv4Addr,
+    mtu: u32,
+) -> Result<()> {
+    // Pod addresses that nobody has must not leave by a default route.
+    let mut nowhere = Route::to(pods);
+    nowhere.unreachable = true;
+    nowhere.metric = LAST_METRIC;
+    rtnl.set_route(&nowhere)?;
+    // ClusterIPs are translated before they go anywhere; this route is what lets a program on
+    // a node without a default route send to them, and gives it a source address.
+    let mut route = Route::to(services);
+    route.oif = Some(LOOPBACK);
+    route.src = Some(own);
+    route.metric = LAST_METRIC;
+    route.mtu = Some(mtu);
+    rtnl.set_route(&route)
 }
 
 /// The source address of the default route; without one, any address that is not loopback.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use netplan::{Changes, Ruleset, State};
 
-use crate::config::{NetConfig, Result};
+use crate::config::Result;
 use crate::firewall::{self, Passes};
 use crate::names;
 use crate::netlink::Socket;
@@ -28,25 +28,15 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn open(config: &NetConfig, gateway: Ipv4Addr) -> Result<Rules> {
-        let state = State::new(netplan::Config {
-            node: config.node.clone(),
-            cluster_cidr: config.cluster_cidr,
-            service_cidr: config.service_cidr,
-            gateway,
-        });
+    pub(crate) fn open(table: String, config: netplan::Config, passes: Passes) -> Result<Rules> {
         let (pods, services) = (config.cluster_cidr, config.service_cidr);
         Ok(Rules {
-            state,
-            table: names::table(&config.cluster_id),
+            state: State::new(config),
+            table,
             comment: format!("pods={pods} services={services}"),
             ruleset: Ruleset::default(),
             installed: false,
-            passes: Passes {
-                mark: names::table(&config.cluster_id),
-                networks: vec![pods],
-                own: vec![gateway],
-            },
+            passes,
             nft: Nft::open()?,
             conntrack: Socket::open(libc::NETLINK_NETFILTER as isize)?,
             rtnl: Rtnl::open()?,
@@ -174,7 +164,8 @@ pub(crate) fn any() -> Result<bool> {
 /// Removes the cluster's tables; returns the networks that they were for.
 pub(crate) fn remove(cluster_id: &str) -> Result<Vec<Ipv4Net>> {
     let mut nft = Nft::open()?;
-    let names = [names::table(cluster_id), names::lab_table(cluster_id)];
+    let names =
+        [names::table(cluster_id), names::lab_table(cluster_id), names::host_table(cluster_id)];
     firewall::close(&mut nft, &names)?;
     let mut networks = Vec::new();
     for (table, comment) in nft.tables()? {

@@ -25,7 +25,7 @@ pub(crate) fn plan(state: &State, name: &ServiceName) -> Option<Fragment> {
 pub(crate) fn local_endpoint_count(state: &State, name: &ServiceName) -> usize {
     let slices = state.slices.get(name).into_iter().flat_map(|slices| slices.values());
     let ready = slices.flat_map(|slice| &slice.endpoints).filter(|e| e.ready);
-    let local = ready.filter(|e| e.node.as_deref() == Some(state.config.node.as_str()));
+    let local = ready.filter(|e| state.is_here(e.node.as_ref()));
     local.map(|e| e.address).collect::<BTreeSet<_>>().len()
 }
 
@@ -72,7 +72,7 @@ impl<'a> Port<'a> {
             let at = |e: &EndpointFacts| SocketAddrV4::new(e.address, target.port);
             endpoints.extend(slice.endpoints.iter().map(|e| (at(e), e)));
         }
-        let here = |e: &EndpointFacts| e.node.as_deref() == Some(state.config.node.as_str());
+        let here = |e: &EndpointFacts| state.is_here(e.node.as_ref());
         let on_node: Vec<_> = endpoints.iter().copied().filter(|(_, e)| here(e)).collect();
         this.all = addresses(&usable(&nearest(state, &endpoints)));
         this.local = addresses(&usable(&on_node));
@@ -239,7 +239,7 @@ fn usable<'a>(endpoints: &[(SocketAddrV4, &'a EndpointFacts)]) -> Candidates<'a>
 fn nearest<'a>(state: &State, endpoints: &[(SocketAddrV4, &'a EndpointFacts)]) -> Candidates<'a> {
     let ready = || endpoints.iter().copied().filter(|(_, e)| e.ready);
     let by_node: Candidates =
-        ready().filter(|(_, e)| e.nodes.contains(&state.config.node)).collect();
+        ready().filter(|(_, e)| e.nodes.iter().any(|n| state.is_here(Some(n)))).collect();
     if !by_node.is_empty() && ready().all(|(_, e)| !e.nodes.is_empty()) {
         return by_node;
     }

@@ -15,7 +15,9 @@ use crate::service;
 /// The node's fixed facts.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub node: String,
+    /// Whose endpoints count as local: the node's own, or those of all nodes that a machine keeps
+    /// in namespaces.
+    pub nodes: Vec<String>,
     pub cluster_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
     /// The node's own address in the pod network.
@@ -55,6 +57,10 @@ impl State {
             host_ports: BTreeMap::new(),
             dirty: BTreeSet::new(),
         }
+    }
+
+    pub(crate) fn is_here(&self, node: Option<&String>) -> bool {
+        node.is_some_and(|node| self.config.nodes.contains(node))
     }
 
     pub fn config(&self) -> &Config {

@@ -12,7 +12,7 @@ mod policies;
 
 fn state() -> State {
     State::new(Config {
-        node: "here".to_owned(),
+        nodes: vec!["here".to_owned()],
         cluster_cidr: "10.244.0.0/16".parse().unwrap(),
         service_cidr: "10.96.0.0/16".parse().unwrap(),
         gateway: Ipv4Addr::new(10, 244, 0, 1),

@@ -1,11 +1,12 @@
 //! The driver: from events to what clients see.
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
 use api::k8s::api::core::v1::Node;
-use net::{NetEvent, NodeNet};
+use net::{HostConfig, HostNet, NetEvent, NodeNet};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -30,8 +31,8 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
 fn drive(
     node: &TestNode,
     net: Arc<NodeNet>,
-) -> (mpsc::Sender<NetEvent>, std::thread::JoinHandle<()>) {
-    let (sender, receiver) = mpsc::channel(16);
+) -> (mpsc::UnboundedSender<NetEvent>, std::thread::JoinHandle<()>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
     let path = node.ns.path();
     let task = std::thread::spawn(move || {
         net::hostlab::enter(&path).unwrap();
@@ -52,11 +53,11 @@ fn events_become_rules_once_everything_is_known() {
     let web = Arc::new(service(json!({
         "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999,
     })));
-    events.blocking_send(NetEvent::Service(web.clone())).unwrap();
+    events.send(NetEvent::Service(web.clone())).unwrap();
     let endpoints = Arc::new(slice(&[(&a, "node-1")]));
-    events.blocking_send(NetEvent::Slice(endpoints.clone())).unwrap();
+    events.send(NetEvent::Slice(endpoints.clone())).unwrap();
     assert!(client.ns.ask(at(VIP, 8080)).is_err(), "rules before everything was known");
-    events.blocking_send(NetEvent::Synced).unwrap();
+    events.send(NetEvent::Synced).unwrap();
     eventually("the ClusterIP answers", || client.ns.ask(at(VIP, 8080)).ok());
     let health = || {
         node.ns.run(|| {
@@ -72,10 +73,10 @@ fn events_become_rules_once_everything_is_known() {
             text.starts_with("HTTP/1.1 200") && text.contains("\"localEndpoints\":1")
         })
     });
-    events.blocking_send(NetEvent::SliceDeleted(endpoints)).unwrap();
+    events.send(NetEvent::SliceDeleted(endpoints)).unwrap();
     eventually("the health check fails", || health().filter(|t| t.starts_with("HTTP/1.1 503")));
     assert!(client.ns.ask(at(VIP, 8080)).is_err());
-    events.blocking_send(NetEvent::ServiceDeleted(web)).unwrap();
+    events.send(NetEvent::ServiceDeleted(web)).unwrap();
     eventually("the health check is gone", || health().is_none().then_some(()));
     drop(events);
     task.join().unwrap();
@@ -98,14 +99,61 @@ fn nodes_become_routes() {
     }))
     .unwrap();
     let node = Arc::new(node);
-    events.blocking_send(NetEvent::Node(node.clone())).unwrap();
+    events.send(NetEvent::Node(node.clone())).unwrap();
     assert!(a.ns.ask(at(&b.ip.to_string(), 80)).is_err());
-    events.blocking_send(NetEvent::Synced).unwrap();
+    events.send(NetEvent::Synced).unwrap();
     eventually("the other node's pod answers", || a.ns.ask(at(&b.ip.to_string(), 80)).ok());
-    events.blocking_send(NetEvent::NodeDeleted(node)).unwrap();
+    events.send(NetEvent::NodeDeleted(node)).unwrap();
     eventually("the way is gone", || a.ns.ask(at(&b.ip.to_string(), 80)).err());
     drop(events);
     task.join().unwrap();
+}
+
+#[test]
+fn the_machine_of_several_nodes_reaches_services_itself() {
+    if !root() {
+        return;
+    }
+    let (host, one, two, dir) = two_nodes(false);
+    let (a, b) = (one.pod("a", &[]), two.pod("b", &[]));
+    let config = HostConfig {
+        cluster_id: "t1".to_owned(),
+        nodes: vec!["node-0".to_owned(), "node-1".to_owned()],
+        subnet: "10.90.0.0/24".parse().unwrap(),
+        cluster_cidr: "10.244.0.0/16".parse().unwrap(),
+        service_cidr: "10.96.0.0/16".parse().unwrap(),
+    };
+    let net = Arc::new(host.run(|| HostNet::start(&config)).unwrap());
+    for (pods, via) in [("10.244.0.0/24", "10.90.0.2"), ("10.244.1.0/24", "10.90.0.3")] {
+        let (pods, via) = (pods.parse().unwrap(), via.parse().unwrap());
+        host.run(|| net::hostlab::route("t1", pods, via)).unwrap();
+    }
+    let (events, receiver) = mpsc::unbounded_channel();
+    let path = host.path();
+    let task = std::thread::spawn(move || {
+        net::hostlab::enter(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(net::run_host(net, receiver)).unwrap();
+    });
+    let both = Arc::new(slice(&[(&a, "node-0"), (&b, "node-1")]));
+    events.send(NetEvent::Slice(both.clone())).unwrap();
+    events.send(NetEvent::Synced).unwrap();
+    let expected = BTreeSet::from(["a 10.90.0.1".to_owned(), "b 10.90.0.1".to_owned()]);
+    for policy in ["Cluster", "Local"] {
+        let web = json!({"type": "NodePort", "externalTrafficPolicy": policy});
+        events.send(NetEvent::Service(Arc::new(service(web)))).unwrap();
+        for address in [at("127.0.0.1", 30080), at("10.90.0.1", 30080), at(VIP, 8080)] {
+            eventually("the machine is answered", || host.ask(address).ok());
+            let answers: BTreeSet<String> = (0..40).map(|_| host.ask(address).unwrap()).collect();
+            assert_eq!(answers, expected, "{address} {policy}");
+        }
+        assert!(host.ask_udp(at("127.0.0.1", 30053)).is_ok());
+    }
+    drop(events);
+    task.join().unwrap();
+    host.run(|| net::cleanup("t1", dir.path())).unwrap();
+    let left = host.run(|| std::fs::read_to_string("/proc/thread-self/net/route").unwrap());
+    assert_eq!(left.lines().count(), 1, "{left}");
 }
 
 #[test]
@@ -123,7 +171,7 @@ fn a_restart_serves_on_until_everything_is_known_again() {
     assert!(client.ns.ask(at(VIP, 8080)).is_ok(), "the old rules are gone");
     let node = TestNode { ns, net: net.clone(), dir };
     let (events, task) = drive(&node, net);
-    events.blocking_send(NetEvent::Synced).unwrap();
+    events.send(NetEvent::Synced).unwrap();
     eventually("the Service that is gone is refused", || client.ns.ask(at(VIP, 8080)).err());
     drop(events);
     task.join().unwrap();
@@ -150,9 +198,9 @@ fn clients_with_affinity_stay_where_they_are_across_a_restart() {
     let (events, task) = drive(&node, net);
     // One of the endpoints has gone meanwhile: its clients have to choose again.
     let gone = &pods[0];
-    events.blocking_send(NetEvent::Service(Arc::new(sticky))).unwrap();
-    events.blocking_send(NetEvent::Slice(Arc::new(slice(&all[1..])))).unwrap();
-    events.blocking_send(NetEvent::Synced).unwrap();
+    events.send(NetEvent::Service(Arc::new(sticky))).unwrap();
+    events.send(NetEvent::Slice(Arc::new(slice(&all[1..])))).unwrap();
+    events.send(NetEvent::Synced).unwrap();
     drop(events);
     task.join().unwrap();
     for _ in 0..3 {
