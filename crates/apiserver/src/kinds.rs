@@ -18,6 +18,8 @@ pub struct Kinds {
 
 /// What a change of a definition means to the cache of its objects.
 pub(crate) enum Kept {
+    /// The definition says nothing new.
+    Unchanged,
     /// The same as before.
     Same,
     /// Kept by this row from now on.
@@ -51,13 +53,13 @@ impl Kinds {
         let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
         let old = definitions.get(name);
         if old.is_some_and(|old| old.is_as(crd)) {
-            return Kept::Same;
+            return Kept::Unchanged;
         }
-        let Some(new) = Definition::read(crd) else { return Kept::Same };
+        let Some(new) = Definition::read(crd) else { return Kept::Unchanged };
         let info = new.stored.info();
         if self.is_taken(&info.gvk.group, &info.plural) {
             tracing::warn!(name, "a definition is not served: its kind is built in");
-            return Kept::Same;
+            return Kept::Unchanged;
         }
         let same = old.is_some_and(|old| old.origin == new.origin);
         let row = Row::Made(Arc::clone(&new.stored) as Arc<dyn Resource>);

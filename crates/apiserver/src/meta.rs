@@ -84,9 +84,8 @@ pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
 pub(crate) fn same_desire(a: &Value, b: &Value, has_status: bool) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
     let desire = |map: &'_ Map<String, Value>, key: &str| {
-        !matches!(key, "metadata" | "apiVersion" | "kind")
-            && !(has_status && key == "status")
-            && map.contains_key(key)
+        let kept = matches!(key, "metadata" | "apiVersion" | "kind");
+        !(kept || has_status && key == "status") && map.contains_key(key)
     };
     a.iter().all(|(key, value)| !desire(a, key) || b.get(key) == Some(value))
         && b.keys().all(|key| !desire(b, key) || a.contains_key(key))

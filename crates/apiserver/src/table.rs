@@ -74,6 +74,8 @@ pub struct Group {
 pub struct Table {
     pub rows: Vec<Row>,
     by_path: HashMap<(String, String, String), usize>,
+    /// By group and version.
+    by_version: HashMap<(String, String), Vec<usize>>,
     pub groups: Vec<Group>,
 }
 
@@ -84,6 +86,8 @@ impl Table {
             let Info { gvk, plural, .. } = row.info();
             let path = (gvk.group.to_string(), gvk.version.to_string(), plural.to_string());
             table.by_path.insert(path, index);
+            let version = (gvk.group.to_string(), gvk.version.to_string());
+            table.by_version.entry(version).or_default().push(index);
             match table.groups.iter_mut().find(|group| group.name == gvk.group) {
                 Some(group) if group.versions.iter().any(|v| *v == gvk.version) => {}
                 Some(group) => group.versions.push(gvk.version.to_string()),
@@ -126,12 +130,10 @@ impl Table {
     /// The rows of one version, in the table's order.
     pub fn of_version<'a>(
         &'a self,
-        group: &'a str,
-        version: &'a str,
-    ) -> impl Iterator<Item = &'a Row> {
-        self.rows.iter().filter(move |row| {
-            let gvk = &row.info().gvk;
-            gvk.group == group && gvk.version == version
-        })
+        group: &str,
+        version: &str,
+    ) -> impl Iterator<Item = &'a Row> + use<'a> {
+        let found = self.by_version.get(&(group.to_owned(), version.to_owned()));
+        found.into_iter().flatten().map(|index| &self.rows[*index])
     }
 }

@@ -5,7 +5,7 @@ use api::k8s::api::certificates::v1::CertificateSigningRequestCondition;
 use api::k8s::api::core::v1::{
     NamespaceCondition, NodeCondition, PodCondition, ReplicationControllerCondition,
 };
-use api::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
+use api::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::Now;
 
@@ -63,11 +63,7 @@ condition!(
     last_update_time
 );
 condition!(JobCondition, std::convert::identity, String::as_str, last_probe_time);
-condition!(
-    apiextensions::CustomResourceDefinitionCondition,
-    std::convert::identity,
-    String::as_str
-);
+condition!(extensions::CustomResourceDefinitionCondition, std::convert::identity, String::as_str);
 condition!(PodCondition, std::convert::identity, String::as_str);
 condition!(NodeCondition, std::convert::identity, String::as_str, last_heartbeat_time);
 

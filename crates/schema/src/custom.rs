@@ -18,7 +18,7 @@ use crate::graph::{
     Extra, Field, Graph, GraphBuilder, List, ListType, Map, Node, Object, Omit, Scalar, Shape,
     Strategies, TypeId,
 };
-use api::Gvk;
+use api::{FieldErrors, Gvk};
 use format::Format;
 use pattern::Pattern;
 use serde_json::Value;
@@ -83,6 +83,21 @@ impl Rules {
 /// Checks that a pattern can be used.
 pub fn check_pattern(text: &str) -> Result<(), PatternError> {
     Pattern::new(text).check()
+}
+
+/// What is wrong with the default that a part of a schema states, as if it stood at the root of a
+/// path; the paths of what the schema would drop come with it.
+pub fn check_default(schema: &Value, default: &Value) -> (FieldErrors, Vec<String>) {
+    let mut compiler = Compiler::default();
+    compiler.builder.custom = true;
+    let part = compiler.node(schema, Level::Inner);
+    compiler.builder.kind(Gvk::fixed("", "", ""), part);
+    let graph = compiler.builder.build().unwrap_or_default();
+    let Some(ty) = graph.root() else { return Default::default() };
+    let mut value = default.clone();
+    let dropped = prune(&mut value, ty).unwrap_or_default();
+    crate::apply_defaults(&mut value, ty);
+    (validate(&value, None, ty), dropped)
 }
 
 /// The graph of one version of a custom resource.

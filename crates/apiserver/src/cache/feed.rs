@@ -233,16 +233,20 @@ impl Caches {
     async fn defined(&self, entry: &Entry) -> Result<(), store::Error> {
         let Some(name) = entry.key.strip_prefix(DEFINITIONS) else { return Ok(()) };
         let Ok(crd) = serde_json::from_slice::<Value>(&entry.value) else { return Ok(()) };
-        if let Kept::By(row) = self.kinds.define(name, &crd) {
-            let (group, plural) = row.info().storage();
-            match self.of(group, plural) {
-                Some(old) => {
-                    self.keep(old.renewed(row));
-                    old.close();
-                }
-                None => {
-                    let cache = self.opened(row).await?;
-                    self.keep(cache);
+        match self.kinds.define(name, &crd) {
+            Kept::Unchanged => return Ok(()),
+            Kept::Same => {}
+            Kept::By(row) => {
+                let (group, plural) = row.info().storage();
+                match self.of(group, plural) {
+                    Some(old) => {
+                        self.keep(old.renewed(row));
+                        old.close();
+                    }
+                    None => {
+                        let cache = self.opened(row).await?;
+                        self.keep(cache);
+                    }
                 }
             }
         }

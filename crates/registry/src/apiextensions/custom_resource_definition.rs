@@ -63,6 +63,9 @@ impl Resource for CustomResourceDefinitions {
     fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
         super::validate::definition(new, old)
     }
+    fn validate_subresource(&self, _name: &str, new: &Value, _old: &Value) -> FieldErrors {
+        super::validate::stored_versions(new)
+    }
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         match old {
             Some(old) if old["spec"] == new["spec"] => Vec::new(),

@@ -89,11 +89,30 @@ fn type_rules(schema: &At, level: Level, errors: &mut FieldErrors) {
         errors.push(kind.invalid("must be object at the root"));
     }
     check_pattern(schema, errors);
+    check_default(schema, errors);
     let properties = member(schema, "properties");
     if embedded && !free && properties.is_empty() {
         let why = "must not be empty if x-kubernetes-embedded-resource is true without \
                    x-kubernetes-preserve-unknown-fields";
         errors.push(properties.required(why));
+    }
+}
+
+/// A default is held to what it stands beside.
+fn check_default(schema: &At, errors: &mut FieldErrors) {
+    let default = member(schema, "default");
+    if !default.is_set() {
+        return;
+    }
+    let (wrong, dropped) = schema::custom::check_default(schema.value, default.value);
+    for mut error in wrong {
+        let inner = std::mem::take(&mut error.field);
+        let dot = if inner.is_empty() { "" } else { "." };
+        error.field = format!("{}{dot}{inner}", default.path);
+        errors.push(error);
+    }
+    for path in dropped {
+        errors.push(default.invalid(format!("must not have unknown fields: {path}")));
     }
 }
 

@@ -266,5 +266,26 @@ fn update(root: &At, old: &Value, errors: &mut FieldErrors) {
     }
 }
 
+/// What objects may be stored in is among the versions, and the storage version is among it.
+pub(super) fn stored_versions(crd: &Value) -> FieldErrors {
+    let (root, mut errors) = (At::root(crd), FieldErrors::new());
+    let stored = root.get("status.storedVersions");
+    if stored.is_empty() {
+        errors.push(stored.invalid("must have at least one stored version"));
+    }
+    let versions = root.get("spec.versions");
+    for version in stored.items() {
+        if !versions.items().any(|known| known.get("name").text() == version.text()) {
+            errors.push(version.invalid("must appear in spec.versions"));
+        }
+    }
+    let storage = versions.items().find(|version| version.get("storage").bool());
+    let storage = storage.map_or("", |version| version.get("name").text());
+    if !stored.texts().any(|version| version == storage) {
+        errors.push(stored.invalid(format!("must have the storage version {storage}")));
+    }
+    errors
+}
+
 #[cfg(test)]
 mod tests;

@@ -153,7 +153,7 @@ fn isbn10(text: &str) -> bool {
         let Some(digit) = digit else { return false };
         sum += (place as u32 + 1) * digit;
     }
-    sum % 11 == 0
+    sum.is_multiple_of(11)
 }
 
 fn isbn13(text: &str) -> bool {
@@ -165,7 +165,7 @@ fn isbn13(text: &str) -> bool {
     let sum: u32 = weighed
         .map(|(place, byte)| u32::from(byte - b'0') * if place % 2 == 0 { 1 } else { 3 })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// The sum of Luhn.
@@ -184,7 +184,7 @@ fn credit_card(text: &str) -> bool {
             (_, digit) => digit * 2,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn ssn(text: &str) -> bool {

@@ -60,6 +60,29 @@ fn schemas() {
             ),
         ),
         (
+            json!({ "type": "object", "properties": { "a": { "type": "string",
+                "enum": ["x"], "default": "y" } } }),
+            format!(
+                "{top}.properties[a].default: Unsupported value: \"y\": supported values: \"x\""
+            ),
+        ),
+        (
+            json!({ "type": "object", "properties": { "a": { "type": "object",
+                "default": { "b": 1 } } } }),
+            format!(
+                "{top}.properties[a].default: Invalid value: {{\"b\":1}}: must not have unknown \
+                 fields: b"
+            ),
+        ),
+        (
+            json!({ "type": "object", "properties": { "a": { "type": "string",
+                "pattern": "(" } } }),
+            format!(
+                "{top}.properties[a].pattern: Invalid value: \"(\": must be a valid regular \
+                 expression, but isn't: found open group without closing ')'"
+            ),
+        ),
+        (
             json!({ "type": "object", "properties": { "metadata": { "type": "object",
                 "properties": { "labels": { "type": "object" } } } } }),
             format!(
