@@ -16,7 +16,8 @@ use schema::{Custom, PathInfo, SubPath};
 use serde_json::{Map, json};
 use std::sync::Arc;
 
-const V2_PROTO: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// Clients ask for `…v2@v1.0…` too, which is no media type that they could read in an answer.
+const V2_PROTO: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// What a request for OpenAPI asks for: read from the request before anything is awaited.
 pub(crate) enum Wish {

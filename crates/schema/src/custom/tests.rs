@@ -40,8 +40,14 @@ fn values_are_judged_in_upstreams_words() {
         "labels": { "type": "object", "additionalProperties": { "type": "string" },
             "minProperties": 1 },
         "maybe": { "type": "string", "nullable": true },
+        "whole": { "type": "object", "x-kubernetes-embedded-resource": true,
+            "x-kubernetes-preserve-unknown-fields": true },
     }));
     for (value, want) in [
+        (
+            json!({ "whole": { "kind": "Pod" } }),
+            vec!["spec.whole.apiVersion: Required value: must not be empty"],
+        ),
         (json!({ "replicas": 3, "ratio": 1.5, "size": "small", "cron": "* * * * */5" }), vec![]),
         (json!({ "port": 80, "maybe": null, "other": "x", "mail": "a@b.example" }), vec![]),
         (json!({ "port": "http", "labels": { "a": "b" }, "tags": ["a", "b"] }), vec![]),

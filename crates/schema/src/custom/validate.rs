@@ -194,6 +194,15 @@ impl Checker {
                 self.path.truncate(length);
             }
         }
+        if ty.object().is_some_and(|object| object.embedded_resource) {
+            for key in ["apiVersion", "kind"] {
+                if map.get(key).and_then(Value::as_str).is_none_or(str::is_empty) {
+                    let length = self.enter(key);
+                    self.push(FieldError::required(self.path.clone(), "must not be empty"));
+                    self.path.truncate(length);
+                }
+            }
+        }
         for key in rules.into_iter().flat_map(|rules| &rules.required) {
             if !map.contains_key(&**key) {
                 let length = self.enter(key);
