@@ -220,6 +220,15 @@ pub(crate) fn stop(process: Running, patience: Duration) {
     }
 }
 
+/// Returns once the process has ended; it need not be our child.
+pub(crate) fn await_end(process: Running) {
+    let watched = PidFd::open(process.pid);
+    // Without a descriptor it is gone already.
+    while watched.0.is_some() && alive(process) {
+        watched.wait(process, Duration::MAX);
+    }
+}
+
 pub(crate) fn alive(process: Running) -> bool {
     start_time(process.pid) == Some(process.started)
 }
@@ -281,13 +290,17 @@ pub(crate) struct Lock(
 );
 
 pub(crate) fn lock(path: &Path) -> Result<Lock> {
+    try_lock(path)?.context("another kybern command is at work in this data folder: wait for it")
+}
+
+/// The same for any purpose; `None` if another process has it.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Lock>> {
     let file = std::fs::OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map(Lock).map_err(
-        |_| anyhow::anyhow!("another kybern command is at work in this data folder: wait for it"),
-    )
+    let locked = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
+    Ok(locked.ok().map(Lock))
 }

@@ -73,10 +73,18 @@ impl Up {
         let dir = self.folder.open()?;
         let progress = Progress::new(!self.quiet && self.output == Format::Text);
         make_folders(&dir)?;
-        let _lock = process::lock(&dir.run().join("lock"))?;
+        let lock = process::lock(&dir.run().join("lock"))?;
         let known = cluster::load(&dir)?;
         let first = known.is_none();
-        refuse_if_running(&dir, known.as_ref())?;
+        // Whoever stayed before may have been killed: what runs without it is taken over.
+        let staying = match self.foreground {
+            true => Some(process::try_lock(&dir.run().join("foreground"))?),
+            false => None,
+        };
+        if !matches!(staying, Some(Some(_))) {
+            refuse_if_running(&dir, known.as_ref())?;
+            ensure!(staying.is_none(), "another `kybern up --foreground` is about to end: wait");
+        }
         let cluster = self.decide(&dir, known)?;
         if process::running(&dir, "server").is_none() {
             check_port(&cluster)?;
@@ -98,7 +106,9 @@ impl Up {
             return Err(error);
         }
         self.tell(&dir, &cluster, &progress);
-        if self.foreground { stay(&started.0) } else { Ok(()) }
+        // Other commands may do their work while this one only waits.
+        drop(lock);
+        if self.foreground { stay(&dir) } else { Ok(()) }
     }
 
     /// What was typed, what was decided before, and what this machine has free, in that order.
@@ -376,24 +386,26 @@ fn single_node_ip() -> Result<Option<Ipv4Addr>> {
 }
 
 /// Waits for a signal or for the end of a process; then ends the rest. Pods go on.
-fn stay(processes: &[Component]) -> Result<()> {
+fn stay(dir: &DataDir) -> Result<()> {
+    let processes = process::all_running(dir);
+    let (gone, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    // They need not be children of this process: the kernel tells each of their ends to a thread.
+    for supervisor in processes.iter().filter_map(|process| process.supervisor) {
+        let gone = gone.clone();
+        std::thread::spawn(move || {
+            process::await_end(supervisor);
+            let _ = gone.send(supervisor.pid);
+        });
+    }
     let runtime = crate::runtime_for_command()?;
     let ended = runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
-        let mut child = signal(SignalKind::child())?;
-        loop {
-            tokio::select! {
-                _ = term.recv() => return anyhow::Ok(None),
-                _ = int.recv() => return Ok(None),
-                _ = child.recv() => {
-                    let mut all = processes.iter().filter_map(|process| process.supervisor);
-                    if let Some(gone) = all.find(|process| !process::alive(*process)) {
-                        return Ok(Some(gone.pid));
-                    }
-                }
-            }
+        tokio::select! {
+            _ = term.recv() => anyhow::Ok(None),
+            _ = int.recv() => Ok(None),
+            pid = ended.recv() => Ok(pid),
         }
     })?;
     for process in processes.iter().rev() {

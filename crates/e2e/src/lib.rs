@@ -35,6 +35,8 @@ pub fn tools() -> Option<(PathBuf, PathBuf)> {
 
 /// A cluster of its own, ended and wiped when dropped.
 pub struct Cluster {
+    /// Under the folder; goes first.
+    disk: Option<Disk>,
     folder: tempfile::TempDir,
     pub binary: PathBuf,
     pub kubectl: PathBuf,
@@ -47,7 +49,16 @@ impl Cluster {
     pub fn new() -> Option<Self> {
         let (binary, kubectl) = tools()?;
         let folder = tempfile::Builder::new().prefix("kybern-e2e").tempdir().unwrap();
-        Some(Self { folder, binary, kubectl, ranges: RefCell::default() })
+        Some(Self { disk: None, folder, binary, kubectl, ranges: RefCell::default() })
+    }
+    /// The same, with everything on a file system of its own that has little room beside what a
+    /// cluster needs.
+    pub fn on_small_disk(spare_mib: u64) -> Option<Self> {
+        let mut cluster = Self::new()?;
+        // The built-in image is made of the binary.
+        let binary = std::fs::metadata(&cluster.binary).unwrap().len() >> 20;
+        cluster.disk = Some(Disk::mount(cluster.folder.path(), binary + spare_mib));
+        Some(cluster)
     }
     /// A cluster that is up.
     pub fn up(args: &[&str]) -> Option<Self> {
@@ -191,6 +202,25 @@ impl Drop for Cluster {
     }
 }
 
+/// A file system in memory, unmounted when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path, mib: u64) -> Self {
+        let size = format!("size={mib}m");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at);
+        assert!(mount.status().unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
 /// A process that is ended when dropped.
 pub struct Background(pub Child);
 
@@ -203,6 +233,18 @@ impl Drop for Background {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Ends a process at once, and waits until it is gone.
+pub fn kill(pid: i32) {
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    until("the killed process is gone", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // One that nobody has asked about is gone too.
+        let zombie = status.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"));
+        (status.is_empty() || zombie).then_some(())
+    });
 }
 
 /// Tries again until it yields something, or fails the test. For conditions that no client can wait

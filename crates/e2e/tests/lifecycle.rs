@@ -1,5 +1,5 @@
 //! Starting, stopping, killing and starting again; and what is left behind.
-use e2e::{Cluster, until};
+use e2e::{Cluster, kill, until};
 use serde_json::Value;
 use std::io::{Read, Write};
 
@@ -12,19 +12,6 @@ fn status_of(cluster: &Cluster, component: &str) -> Value {
 
 fn pid_of(cluster: &Cluster, component: &str, which: &str) -> i32 {
     i32::try_from(status_of(cluster, component)[which].as_i64().unwrap()).unwrap()
-}
-
-fn kill(pid: i32) {
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-9", &pid.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
-    until("the killed process is gone", || {
-        (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
-    });
 }
 
 #[test]
@@ -56,23 +43,9 @@ fn down_leaves_nothing_behind() {
 #[test]
 fn containers_and_connections_outlive_a_killed_kybern() {
     let Some(cluster) = Cluster::up(&[]) else { return };
-    let image = "--image=kybern.local/toolbox";
-    cluster.kubectl(&[
-        "run", "echo", image, "--port=7", "--expose", "--", "toolbox", "tcp-echo", "--port", "7",
-    ]);
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/echo", "--timeout=60s"]);
+    let mut stream = echo(&cluster);
     let before = cluster.get(&["pod", "echo"]);
-    let service = cluster.get(&["service", "echo"]);
-    let address = format!("{}:7", service["spec"]["clusterIP"].as_str().unwrap());
-    let mut stream =
-        until("a connection through the Service", || std::net::TcpStream::connect(&address).ok());
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-    let mut say = |text: &str| {
-        stream.write_all(text.as_bytes()).unwrap();
-        let mut heard = vec![0; text.len()];
-        stream.read_exact(&mut heard).unwrap();
-        assert_eq!(heard, text.as_bytes());
-    };
+    let mut say = |text: &str| say(&mut stream, text);
     say("before");
     for component in ["agent-kybern", "server"] {
         // What would start it again goes first, so that nobody is there at all.
@@ -88,6 +61,75 @@ fn containers_and_connections_outlive_a_killed_kybern() {
     assert_eq!(id(&before), id(&after));
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
     assert_eq!(cluster.kubectl(&["exec", "echo", "--", "echo", "still here"]), "still here\n");
+}
+
+/// As a service manager does it that starts again what was killed.
+#[test]
+fn a_foreground_that_is_killed_is_taken_over() {
+    let Some(cluster) = Cluster::new() else { return };
+    let start = || {
+        let mut up = cluster.command(&["up", "--foreground", "--quiet"]);
+        up.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let ready = || {
+        until("the node is ready", || {
+            let nodes = cluster.try_kubectl(&["get", "nodes", "--no-headers"]);
+            e2e::text(&nodes.stdout).contains(" Ready ").then_some(())
+        });
+    };
+    let mut first = start();
+    ready();
+    let mut stream = echo(&cluster);
+    say(&mut stream, "before");
+    let running =
+        |name: &str| (pid_of(&cluster, name, "pid"), pid_of(&cluster, name, "supervisorPid"));
+    let before = [running("server"), running("agent-kybern")];
+    kill(i32::try_from(first.id()).unwrap());
+    first.wait().unwrap();
+    say(&mut stream, "nobody waits for it");
+    let mut second = start();
+    let error = until("it has taken over", || {
+        let third = cluster.command(&["up", "--foreground", "--quiet"]).output().unwrap();
+        let error = e2e::text(&third.stderr);
+        (!error.contains("at work")).then_some(error)
+    });
+    assert!(error.contains("is running"), "{error}");
+    assert_eq!([running("server"), running("agent-kybern")], before);
+    say(&mut stream, "somebody does again");
+    // It ends when a part of it does, so that the service manager sees it.
+    let (main, supervisor) = before[1];
+    kill(supervisor);
+    kill(main);
+    assert!(!second.wait().unwrap().success());
+    assert!(e2e::text(&second.wait_with_output().unwrap().stderr).contains("ended"));
+    let mut last = start();
+    ready();
+    say(&mut stream, "all the time");
+    let asked = std::process::Command::new("kill").arg(last.id().to_string()).status().unwrap();
+    assert!(asked.success() && last.wait().unwrap().success());
+    say(&mut stream, "even after the end");
+}
+
+/// A connection through a Service to a pod that says what it hears.
+fn echo(cluster: &Cluster) -> std::net::TcpStream {
+    let image = "--image=kybern.local/toolbox";
+    cluster.kubectl(&[
+        "run", "echo", image, "--port=7", "--expose", "--", "toolbox", "tcp-echo", "--port", "7",
+    ]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/echo", "--timeout=60s"]);
+    let service = cluster.get(&["service", "echo"]);
+    let address = format!("{}:7", service["spec"]["clusterIP"].as_str().unwrap());
+    let stream =
+        until("a connection through the Service", || std::net::TcpStream::connect(&address).ok());
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    stream
+}
+
+fn say(stream: &mut std::net::TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut heard = vec![0; text.len()];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, text.as_bytes());
 }
 
 #[test]
@@ -196,6 +238,95 @@ fn three_nodes_on_one_machine() {
     used.sort_unstable();
     used.dedup();
     assert_eq!(used.len(), 3, "the scheduler spreads a set over the nodes");
+}
+
+/// A machine that is gone: its agent and everything that held its pods.
+fn lose_node(cluster: &Cluster, node: &str) {
+    let agent = format!("agent-{node}");
+    let main = pid_of(cluster, &agent, "pid");
+    kill(pid_of(cluster, &agent, "supervisorPid"));
+    kill(main);
+    for shim in shims(cluster, node) {
+        kill(shim);
+    }
+}
+
+fn shims(cluster: &Cluster, node: &str) -> Vec<i32> {
+    let folder = cluster.data_dir().join("nodes").join(node).join("runtime/sandboxes");
+    let sandboxes = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let records = sandboxes.filter_map(|s| std::fs::read(s.path().join("shim.json")).ok());
+    let pid = |record: Vec<u8>| {
+        let record: Value = serde_json::from_slice(&record).unwrap();
+        i32::try_from(record["pid"].as_i64().unwrap()).unwrap()
+    };
+    records.map(pid).collect()
+}
+
+#[test]
+fn pods_leave_a_node_that_is_lost_and_it_comes_back_clean() {
+    let Some(cluster) = Cluster::up(&["--nodes", "3"]) else { return };
+    let lost = "kybern-2";
+    let tolerations: String = ["not-ready", "unreachable"]
+        .map(|what| {
+            format!(
+                "      - {{key: node.kubernetes.io/{what}, operator: Exists, effect: NoExecute, \
+                 tolerationSeconds: 1}}\n"
+            )
+        })
+        .concat();
+    cluster.apply(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d}}\nspec:\n  replicas: 3\n  \
+         selector: {{matchLabels: {{app: d}}}}\n  template:\n    metadata: {{labels: {{app: d}}}}\n    \
+         spec:\n      tolerations:\n{tolerations}      containers:\n      - name: c\n        \
+         image: kybern.local/toolbox\n        command: [toolbox, serve]\n"
+    ));
+    cluster.rollout("deployment/d");
+    let on_lost = || {
+        let pods = cluster.get(&["pods", "-l", "app=d"]);
+        let pods = pods["items"].as_array().unwrap().clone();
+        let own = pods.into_iter().filter(|pod| pod["spec"]["nodeName"] == lost);
+        own.map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let stale = on_lost();
+    assert_eq!(stale.len(), 1, "the scheduler spreads a set over the nodes");
+    lose_node(&cluster, lost);
+    let node = format!("node/{lost}");
+    cluster.kubectl(&["wait", "--for=condition=Ready=Unknown", &node, "--timeout=90s"]);
+    let taints = cluster.get(&["node", lost])["spec"]["taints"].to_string();
+    assert!(taints.contains("node.kubernetes.io/unreachable"), "{taints}");
+    // The one that was there is told to go, and another takes its place elsewhere.
+    cluster.kubectl(&[
+        "wait",
+        "--for=jsonpath={.status.readyReplicas}=3",
+        "deployment/d",
+        "--timeout=60s",
+    ]);
+    until("a replacement runs elsewhere", || {
+        let pods = cluster.get(&["pods", "-l", "app=d", "--field-selector=status.phase=Running"]);
+        let pods = pods["items"].as_array().unwrap();
+        let elsewhere = pods.iter().filter(|pod| pod["spec"]["nodeName"] != lost);
+        (elsewhere.count() == 3).then_some(())
+    });
+    assert_eq!(on_lost(), stale, "nobody knows whether it still runs");
+    cluster.kybern(&["up"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", &node, "--timeout=60s"]);
+    until("the stale pod is gone", || on_lost().is_empty().then_some(()));
+    let folder = cluster.data_dir().join("nodes").join(lost);
+    for (what, path) in
+        [("sandboxes", "runtime/sandboxes"), ("pods", "pods"), ("logs", "logs/pods")]
+    {
+        until(what, || {
+            let left = std::fs::read_dir(folder.join(path)).unwrap().flatten();
+            let left = left.filter(|e| {
+                stale.iter().any(|uid| e.file_name().to_string_lossy().contains(uid.as_str()))
+            });
+            let empty = what != "sandboxes" || shims(&cluster, lost).is_empty();
+            (left.count() == 0 && empty).then_some(())
+        });
+    }
+    until("its taints are gone", || {
+        cluster.get(&["node", lost])["spec"].get("taints").is_none().then_some(())
+    });
 }
 
 #[test]

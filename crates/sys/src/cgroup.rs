@@ -3,7 +3,7 @@
 //! A group is named by one path that is the same in every hierarchy. Where a namespace hides the
 //! hierarchies (as `ip netns exec` does by mounting /sys anew) they are opened through detached
 //! mounts that nobody else sees. Invariant: nothing outside of the named groups is changed, but
-//! for controllers being made available to them.
+//! for controllers being made available to them (v2: and for what must make way for that).
 mod devices;
 mod limits;
 mod stats;
@@ -19,6 +19,8 @@ pub use stats::Stats;
 
 /// A v2 group can use these; others are left alone.
 const V2_CONTROLLERS: &[&str] = &["cpu", "cpuset", "memory", "pids", "io", "hugetlb"];
+/// Looks for processes that were made while others were moved.
+const EVACUATION_ROUNDS: u32 = 16;
 /// Tries to remove a group whose last process is still on its way out, each after a longer pause.
 const REMOVE_TRIES: u32 = 10;
 
@@ -120,7 +122,7 @@ impl Cgroups {
             let mut at = hierarchy.base.clone();
             for part in &parts {
                 if hierarchy.v2 {
-                    delegate(&at, hierarchy);
+                    delegate(&at, hierarchy).map_err(|e| error(group, "controllers", e))?;
                 }
                 let parent = at.clone();
                 at.push(part);
@@ -329,12 +331,48 @@ fn unescape(text: &str) -> String {
 }
 
 /// Lets the children of a v2 group use its controllers, one by one: one that cannot be handed
-/// down shows where a limit of it is set.
-fn delegate(path: &Path, hierarchy: &Hierarchy) {
-    for controller in hierarchy.controllers.iter().filter(|c| V2_CONTROLLERS.contains(&c.as_str()))
-    {
-        let _ = fs::write(path.join("cgroup.subtree_control"), format!("+{controller}"));
+/// down shows where a limit of it is set. Where the group that this process sees as the root holds
+/// processes, as in a container, they make way first.
+fn delegate(path: &Path, hierarchy: &Hierarchy) -> io::Result<()> {
+    let file = path.join("cgroup.subtree_control");
+    let enabled = fs::read_to_string(&file)?;
+    let has = |name: &str| enabled.split_ascii_whitespace().any(|enabled| enabled == name);
+    let wanted = hierarchy.controllers.iter().map(String::as_str);
+    for controller in wanted.filter(|c| V2_CONTROLLERS.contains(c) && !has(c)) {
+        let hand_down = || fs::write(&file, format!("+{controller}"));
+        let busy = hand_down().is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY));
+        // The kernel's own root has no such file, and may hold processes.
+        if busy && path == hierarchy.base && path.join("cgroup.type").exists() {
+            evacuate(path)?;
+            let _ = hand_down();
+        }
     }
+    Ok(())
+}
+
+/// Moves the processes of a v2 group into a child of it, as a group that hands out controllers may
+/// hold none. The child has the name that other container tools give it.
+fn evacuate(path: &Path) -> io::Result<()> {
+    let child = path.join("init");
+    match fs::create_dir(&child) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    for _ in 0..EVACUATION_ROUNDS {
+        let text = fs::read_to_string(path.join("cgroup.procs"))?;
+        // 0 is a process that cannot be named here; written, it would mean the caller.
+        let mut pids = text.lines().filter(|pid| *pid != "0").peekable();
+        if pids.peek().is_none() {
+            return Ok(());
+        }
+        for pid in pids {
+            match fs::write(child.join("cgroup.procs"), pid) {
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A v1 cpuset is born empty and takes no process until it has CPUs and memory.

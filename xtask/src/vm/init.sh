@@ -108,8 +108,10 @@ ok "a cluster inside of it" \
 inside() { kubectl exec box -- /host/kubectl --kubeconfig /data/kybern/admin.kubeconfig "$@"; }
 inside create deployment inner --image=kybern.local/toolbox -- toolbox serve
 ok "and pods inside of that" inside rollout status deployment/inner --timeout=120s
-ok "with controllers" sh -c "find /sys/fs/cgroup$(container_group box) -type d -path '*kubepods*' \
-    -name 'pod*' | head -n 1 | xargs -I{} grep -q memory {}/cgroup.controllers"
+inside get pods -o wide
+inside describe pods | sed -n '/^Events/,$p'
+inner_pod=$(find "/sys/fs/cgroup$(container_group box)" -mindepth 1 -type d -name 'pod*' | head -n 1)
+ok "with controllers" grep -q memory "$inner_pod/cgroup.controllers"
 ok "it ends" kubectl exec box -- /host/kybern down --wipe --data-dir /data/kybern
 
 ok "down" kybern down --wipe --data-dir /var/kybern
