@@ -78,10 +78,12 @@ pub fn disk(path: &Path) -> Option<Disk> {
         i64::try_from(blocks.saturating_mul(found.fragment_size())).unwrap_or(i64::MAX)
     };
     let count = |inodes: u64| i64::try_from(inodes).unwrap_or(i64::MAX);
+    // Blocks that are kept back from everybody are no room that could be used up.
+    let kept = found.blocks_free().saturating_sub(found.blocks_available());
     Some(Disk {
         bytes: Level {
             available: bytes(found.blocks_available()),
-            capacity: bytes(found.blocks()),
+            capacity: bytes(found.blocks().saturating_sub(kept)),
         },
         inodes: Level { available: count(found.files_free()), capacity: count(found.files()) },
     })

@@ -40,7 +40,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u32>,
     /// Below these levels of a node pods are evicted [default: the kubelet's]
-    #[arg(long, value_name = "THRESHOLDS", value_parser = thresholds)]
+    #[arg(long, value_name = "THRESHOLDS", env = "KYBERN_EVICTION_HARD", value_parser = thresholds)]
     eviction_hard: Option<String>,
     /// Stay in the foreground until told to stop; the pods go on when it ends
     #[arg(long)]
@@ -152,18 +152,18 @@ impl Up {
     ) -> Result<()> {
         let mut say = |text: &str| progress.line(text);
         progress.line("starting the control plane");
+        // Meanwhile: the image is made from the binary, which takes a moment to read.
+        let image_dir = dir.clone();
+        let toolbox = std::thread::spawn(move || make_toolbox(&image_dir));
         if process::running(dir, "server").is_none() {
             let data_dir = dir.root().to_string_lossy().into_owned();
             let args = ["server".to_owned(), "--data-dir".to_owned(), data_dir];
             started.0.push(process::start(dir, "server", &args, SERVER_PATIENCE, &mut say)?);
         }
+        toolbox.join().map_err(|_| anyhow::anyhow!("making the built-in image panicked"))??;
         let access = crate::server::Access::load(dir)?;
         let config = kubeconfig::config(&access.kubeconfig(&cluster_url(cluster)));
         kubeconfig::write_admin(&dir.admin_kubeconfig(), &config)?;
-        let images = crate::image::store_of(dir).context("cannot open the image store")?;
-        images
-            .ensure_toolbox(std::path::Path::new("/proc/self/exe"), &toolbox::names())
-            .context("cannot make the built-in image")?;
         progress.line(&match cluster.nodes.len() {
             1 => "starting the node".to_owned(),
             n => format!("starting {n} nodes"),
@@ -271,6 +271,13 @@ impl Up {
         ));
         Ok(())
     }
+}
+
+fn make_toolbox(dir: &DataDir) -> Result<()> {
+    let images = crate::image::store_of(dir).context("cannot open the image store")?;
+    let exe = std::path::Path::new("/proc/self/exe");
+    images.ensure_toolbox(exe, &toolbox::names()).context("cannot make the built-in image")?;
+    Ok(())
 }
 
 fn thresholds(text: &str) -> Result<String, String> {

@@ -82,9 +82,13 @@ impl Cluster {
     pub fn home(&self) -> &Path {
         self.folder.path()
     }
-    /// `kybern ARGS --data-dir …`, not yet run.
+    /// `kybern ARGS --data-dir …`, not yet run. How full this machine's disk is does not matter,
+    /// unless the test says so.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
+        if args.first() == Some(&"up") && !args.contains(&"--eviction-hard") {
+            command.env("KYBERN_EVICTION_HARD", "memory.available<100Mi");
+        }
         command
             .args(args)
             .arg("--data-dir")

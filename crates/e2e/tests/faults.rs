@@ -86,6 +86,38 @@ fn a_full_disk_refuses_writes_and_recovers() {
     // `down` unmounts what is below its folder: the disk of the test went with it.
 }
 
+/// Something else has filled the disk, and gives it back.
+#[test]
+fn a_disk_that_is_freed_is_used_again_without_a_restart() {
+    let Some(cluster) = Cluster::on_small_disk(100) else { return };
+    cluster.kybern(&["up"]);
+    let value = format!("--from-literal=x={}", "x".repeat(100_000));
+    let create = |name: &str| cluster.try_kubectl(&["create", "configmap", name, &value]);
+    assert!(create("before").status.success());
+    let server = |cluster: &Cluster| {
+        std::fs::read_to_string(cluster.data_dir().join("run/server.pid")).unwrap()
+    };
+    let same = server(&cluster);
+    let ballast = cluster.home().join("ballast");
+    let filled = Command::new("sh")
+        .args(["-c", "exec cat /dev/zero > \"$1\" 2>/dev/null", "sh"])
+        .arg(&ballast)
+        .status()
+        .unwrap();
+    assert!(!filled.success(), "the disk is full");
+    let refused = create("while");
+    assert!(!refused.status.success());
+    let error = text(&refused.stderr);
+    assert!(error.contains("no space left for the cluster's state"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(cluster.kubectl(&["get", "configmaps"]).contains("before"));
+    cluster.kubectl(&["get", "--raw", "/readyz"]);
+    std::fs::remove_file(&ballast).unwrap();
+    until("writes are taken again", || create("after").status.success().then_some(()));
+    assert!(cluster.kubectl(&["get", "configmaps"]).contains("before"));
+    assert_eq!(server(&cluster), same, "nothing was started again");
+}
+
 #[test]
 fn containers_that_cannot_run_say_why() {
     let Some(cluster) = Cluster::up(&[]) else { return };

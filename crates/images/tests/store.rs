@@ -428,3 +428,41 @@ fn builds_and_makes_the_toolbox() {
     assert!(!first.layers[0].exists(), "no container used the old one");
     assert_eq!(fs::read_to_string(second.layers[0].join("bin/toolbox")).unwrap(), "another");
 }
+
+#[test]
+fn the_toolbox_shares_the_binary_where_that_is_safe() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::open(dir.path().join("store")).unwrap();
+    let exe = dir.path().join("kybern");
+    let install = |text: &str, mode: u32| {
+        // As package managers do: the new file takes the place of the old one.
+        let new = dir.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(mode)).unwrap();
+        fs::rename(&new, &exe).unwrap();
+        let image = images.ensure_toolbox(&exe, &["sh"]).unwrap();
+        let inside = image.layers[0].join("bin/toolbox");
+        assert_eq!(fs::read_to_string(&inside).unwrap(), text);
+        let meta = fs::metadata(&inside).unwrap();
+        assert_eq!(meta.mode() & 0o7777, 0o755);
+        (inside, meta.ino() == fs::metadata(&exe).unwrap().ino())
+    };
+    let (first, shared) = install("one", 0o755);
+    assert!(shared);
+    // A container that runs from the first image.
+    let top = fs::File::open(first.ancestors().nth(2).unwrap()).unwrap();
+    let flag = nix::fcntl::FlockArg::LockShared;
+    let lock = nix::fcntl::Flock::lock(top, flag).map_err(|(_, e)| e).unwrap();
+    let (second, shared) = install("two", 0o755);
+    assert!(shared && first != second);
+    assert_eq!(fs::read_to_string(&first).unwrap(), "one", "an upgrade leaves it alone");
+    drop(lock);
+    // Others might change it, or could not execute it.
+    for mode in [0o775, 0o700, 0o4755] {
+        assert!(!install(&format!("{mode}"), mode).1);
+    }
+}

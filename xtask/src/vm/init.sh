@@ -56,8 +56,9 @@ if ! in_service kybern up --data-dir /var/kybern; then
     failed=1
     finish
 fi
-kubectl apply -f /etc/workloads.yaml
-ok "a deployment with limits runs" kubectl rollout status deployment/limited --timeout=120s
+# Emulated, the schema for the validation takes longer than kubectl waits.
+kubectl apply --validate=false -f /etc/workloads.yaml
+ok "a deployment with limits runs" kubectl rollout status deployment/limited --timeout=300s
 pod=$(kubectl get pods -l app=limited -o 'jsonpath={.items[0].metadata.name}')
 group=$(container_group "$pod")
 ok "cpu.max" is "$(value "$group/cpu.max")" "25000 100000"
@@ -79,12 +80,12 @@ ok "devices are kept away" \
     sh -c "! kubectl exec '$pod' -- sh -c 'mknod /tmp/d b 1 0 && cat /tmp/d' 2>/dev/null"
 
 ok "a container beyond its memory ends" \
-    kubectl wait --for=jsonpath='{.status.phase}'=Failed pod/hungry --timeout=120s
+    kubectl wait --for=jsonpath='{.status.phase}'=Failed pod/hungry --timeout=300s
 ok "OOMKilled" is "$(terminated hungry)" OOMKilled
 ok "exit code" \
     is "$(kubectl get pod hungry -o 'jsonpath={.status.containerStatuses[0].state.terminated.exitCode}')" 137
 ok "a child beyond the memory takes its container along" \
-    kubectl wait --for=jsonpath='{.status.phase}'=Failed pod/parent --timeout=120s
+    kubectl wait --for=jsonpath='{.status.phase}'=Failed pod/parent --timeout=300s
 ok "OOMKilled too" is "$(terminated parent)" OOMKilled
 ok "memory.events" [ "$(sed -n 's/^oom_kill //p' "/sys/fs/cgroup$(pod_group "$pod")/memory.events")" = 0 ]
 node=/api/v1/nodes/kybern/proxy
@@ -102,12 +103,12 @@ ok "memory.max after it" is "$(value "$group/memory.max")" 134217728
 
 # A cluster inside a container: the root that it sees is a group which holds processes.
 ok "a privileged pod runs" \
-    kubectl wait --for=condition=Ready pod/box --timeout=120s
+    kubectl wait --for=condition=Ready pod/box --timeout=300s
 ok "a cluster inside of it" \
     kubectl exec box -- /host/kybern up --data-dir /data/kybern --listen 127.0.0.1:7443
 inside() { kubectl exec box -- /host/kubectl --kubeconfig /data/kybern/admin.kubeconfig "$@"; }
 inside create deployment inner --image=kybern.local/toolbox -- toolbox serve
-ok "and pods inside of that" inside rollout status deployment/inner --timeout=120s
+ok "and pods inside of that" inside rollout status deployment/inner --timeout=300s
 inside get pods -o wide
 inside describe pods | sed -n '/^Events/,$p'
 inner_pod=$(find "/sys/fs/cgroup$(container_group box)" -mindepth 1 -type d -name 'pod*' | head -n 1)
