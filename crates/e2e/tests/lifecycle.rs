@@ -277,7 +277,8 @@ fn pods_leave_a_node_that_is_lost_and_it_comes_back_clean() {
     cluster.apply(&format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d}}\nspec:\n  replicas: 3\n  \
          selector: {{matchLabels: {{app: d}}}}\n  template:\n    \
-         metadata: {{labels: {{app: d}}}}\n    spec:\n      tolerations:\n{tolerations}      containers:\n      - name: c\n        \
+         metadata: {{labels: {{app: d}}}}\n    spec:\n      tolerations:\n{tolerations}\
+         \x20     containers:\n      - name: c\n        \
          image: kybern.local/toolbox\n        command: [toolbox, serve]\n"
     ));
     cluster.rollout("deployment/d");

@@ -43,6 +43,9 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     if !ignores_budgets(&pod) {
         spend(context, &pod, dry_run).await?;
     }
+    if !dry_run {
+        mark(context, &mut options).await?;
+    }
     let mut deletion = context.again();
     deletion.info.subresource.clear();
     deletion.info.verb = "delete";
@@ -52,6 +55,54 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
     object::respond_value(context, StatusCode::CREATED, &status)
+}
+
+/// Says in the pod's status why it ends: whoever made it may not count that as its failure.
+async fn mark(context: &Context, options: &mut Value) -> Result<(), ApiError> {
+    let mut pod = context.again();
+    pod.info.subresource = "status".into();
+    let wanted = options["preconditions"].clone();
+    let name = context.info.name.clone();
+    let make = move |old: &Value| {
+        for (key, what, whose) in [
+            ("uid", "UID", "UID in object meta"),
+            ("resourceVersion", "ResourceVersion", "ResourceVersion in object meta"),
+        ] {
+            let have = meta::text(old, key);
+            if let Some(wanted) = wanted[key].as_str().filter(|wanted| *wanted != have) {
+                let why = format!(
+                    "Precondition failed: {what} in precondition: {wanted}, {whose}: {have}"
+                );
+                return Err(ApiError::conflict("", "pods", &name, why));
+            }
+        }
+        let mut new = old.clone();
+        let conditions = &mut new["status"]["conditions"];
+        if !conditions.is_array() {
+            *conditions = json!([]);
+        }
+        let list = conditions.as_array_mut().into_iter().flatten();
+        let found = list.into_iter().find(|condition| condition["type"] == "DisruptionTarget");
+        let since = found.as_ref().filter(|found| found["status"] == "True");
+        let since =
+            since.map_or_else(|| clock::now_text().into(), |f| f["lastTransitionTime"].clone());
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastTransitionTime": since,
+            "observedGeneration": old["metadata"]["generation"],
+        });
+        match found {
+            Some(found) => *found = condition,
+            None => conditions.as_array_mut().into_iter().for_each(|l| l.push(condition.clone())),
+        }
+        Ok(new)
+    };
+    let (_, json) = update::change(&mut pod, &update::Source::Made(Box::new(make))).await?;
+    if options["preconditions"]["resourceVersion"].is_string() {
+        let marked = object::parse(&json);
+        options["preconditions"]["resourceVersion"] = marked["metadata"]["resourceVersion"].clone();
+    }
+    Ok(())
 }
 
 /// A pod that is done, not begun, or on its way out is nobody's loss.

@@ -233,9 +233,23 @@ async fn evictions_keep_to_budgets() {
         .await
         .refused(429, "Cannot evict pod as it would violate the pod's disruption budget.");
     allow(1).await;
-    lab.post(&format!("{PODS}/p/eviction"), eviction).await.ok();
+    let mut other = eviction.clone();
+    other["deleteOptions"] = json!({ "preconditions": { "uid": "another" } });
+    assert_eq!(lab.post(&format!("{PODS}/p/eviction"), other).await.status, 409);
+    let before = lab.get(&format!("{PODS}/p")).await.ok();
+    assert_eq!(before["status"]["conditions"].as_array().unwrap().len(), 1);
+    allow(1).await;
+    let mut exact = eviction.clone();
+    let version = before["metadata"]["resourceVersion"].clone();
+    exact["deleteOptions"] = json!({ "preconditions": { "resourceVersion": version } });
+    lab.post(&format!("{PODS}/p/eviction"), exact).await.ok();
     let ending = lab.get(&format!("{PODS}/p")).await.ok();
     assert!(ending["metadata"]["deletionTimestamp"].is_string());
+    let why = &ending["status"]["conditions"][1];
+    assert_eq!(
+        [&why["type"], &why["status"], &why["reason"], &why["message"]],
+        ["DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting"]
+    );
     let budget = lab.get(&format!("{BUDGETS}/b")).await.ok();
     assert_eq!(budget["status"]["disruptionsAllowed"], 0);
 }
