@@ -128,7 +128,8 @@ where
             self.at = None;
         } else if self.at.is_none() && self.watch_list && matches!(error.code(), 400 | 422) {
             self.watch_list = false;
-        } else if error.is_transient() {
+        } else if error.is_transient() || error.is_not_found() {
+            // A custom kind that went is not told of: who follows it hears of it elsewhere.
             tracing::debug!(plural, error = %Chain(error), "the watch broke");
         } else {
             tracing::warn!(plural, error = %Chain(error), "cannot watch");

@@ -1,9 +1,10 @@
 //! A custom resource as it comes: read as it is, then what its schema does not know is dropped.
 //!
 //! That a value has the wrong type is no error here, but for metadata: validation says so.
+use super::Accepts;
 use crate::decode::{self, DecodeError, Decoded, State, float};
 use crate::finish::zero;
-use crate::graph::{Extra, Shape, TypeRef};
+use crate::graph::{Extra, TypeRef};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -142,8 +143,7 @@ fn keeps(ty: Option<TypeRef<'_>>) -> bool {
 
 /// Of no type at all: null is as good as anything.
 fn is_any(ty: TypeRef<'_>) -> bool {
-    matches!(ty.shape(), Shape::Object(object) if object.extra == Extra::Preserve)
-        && ty.node().rules.is_some()
+    ty.node().rules.as_deref().is_some_and(|rules| rules.accepts == Accepts::Any)
 }
 
 /// Reads any value, and reports keys that come twice.
