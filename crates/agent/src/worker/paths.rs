@@ -43,6 +43,19 @@ impl PodPaths {
         self.dir.join("containers").join(container).join(attempt.to_string())
     }
 
+    /// Removes what an attempt has left: its log, what was rotated away of it, and its last words.
+    pub fn forget(&self, container: &str, attempt: u32) {
+        let log = format!("{attempt}.log");
+        for entry in std::fs::read_dir(self.logs.join(container)).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let rest = name.to_str().and_then(|name| name.strip_prefix(&log));
+            if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        let _ = std::fs::remove_file(self.message(container, attempt));
+    }
+
     /// What a container left to say when it ended.
     pub fn termination_message(
         &self,
@@ -96,6 +109,24 @@ fn log_tail(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_is_forgotten_with_all_its_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::worker::tests::config(dir.path());
+        let paths = PodPaths::new(&config, &Pod::default());
+        std::fs::create_dir_all(paths.logs.join("c")).unwrap();
+        for name in
+            ["1.log", "1.log.20260101-000000", "1.log.20260101-000000.gz", "11.log", "2.log"]
+        {
+            std::fs::write(paths.logs.join("c").join(name), "").unwrap();
+        }
+        paths.forget("c", 1);
+        let left = std::fs::read_dir(paths.logs.join("c")).unwrap().flatten();
+        let mut left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["11.log", "2.log"]);
+    }
 
     #[test]
     fn the_end_of_a_log() {

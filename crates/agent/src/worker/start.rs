@@ -223,13 +223,13 @@ impl Worker {
         self.stop_signals.remove(&id);
         let shared = self.shared.clone();
         let old = restarts.checked_sub(2);
-        let files = old.map(|old| [self.paths.log(name, old), self.paths.message(name, old)]);
+        let (paths, name) = (self.paths.clone(), name.to_owned());
         self.work.spawn(async move {
             if let Err(error) = shared.runtime.remove_container(&id).await {
                 tracing::debug!(id, %error, "an old container stays behind");
             }
-            for file in files.into_iter().flatten() {
-                let _ = tokio::fs::remove_file(file).await;
+            if let Some(old) = old {
+                let _ = tokio::task::spawn_blocking(move || paths.forget(&name, old)).await;
             }
             Done::Nothing
         });
