@@ -3,6 +3,7 @@
 //! Knows no I/O, no server, no store and no clock. The typed kinds are `k8s-openapi`'s, under
 //! [`k8s`]; [`Kind`] is what generic code needs of them.
 pub mod access;
+pub mod cron;
 pub mod error;
 pub mod kind;
 pub mod quantity;

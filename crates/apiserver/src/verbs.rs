@@ -58,8 +58,14 @@ pub(crate) async fn run(
             let bytes = read_body(request).await?;
             update::run(&mut context, &bytes).await
         }
-        "delete" => delete::delete(&context, &read_body(request).await?).await,
-        _ => delete::delete_collection(&context, &read_body(request).await?).await,
+        "delete" => {
+            let mut context = context;
+            delete::delete(&mut context, &read_body(request).await?).await
+        }
+        _ => {
+            let mut context = context;
+            delete::delete_collection(&mut context, &read_body(request).await?).await
+        }
     }
 }
 

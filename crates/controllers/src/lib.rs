@@ -5,6 +5,7 @@
 mod amount;
 mod cluster_role_aggregation;
 mod conditions;
+mod cron_job;
 mod csr;
 mod custom_resource_definition;
 mod daemon_set;
@@ -58,6 +59,7 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(disruption::DisruptionBudgets),
     |_| Arc::new(resource_quota::ResourceQuotas),
     |_| Arc::new(job::Jobs),
+    |_| Arc::new(cron_job::CronJobs),
     |_| Arc::new(ttl_after_finished::TtlAfterFinished),
     |_| Arc::new(cluster_role_aggregation::ClusterRoleAggregation),
     |_| Arc::new(endpoint_slice::EndpointSlices),

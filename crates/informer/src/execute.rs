@@ -2,7 +2,7 @@
 use crate::reflector::Chain;
 use crate::{Recorder, definition, namespace};
 use api::{Key, Revision, Value};
-use client::{Client, DeleteParams, Error, Patch, Resource, revision_of};
+use client::{Client, DeleteParams, Error, Patch, Propagation, Resource, revision_of};
 use futures_util::future::join_all;
 use reconcile::{Effect, Failure, Notes, SignRequest, Signer, Target};
 use serde_json::json;
@@ -159,7 +159,8 @@ impl Executor {
         grace_seconds: Option<u32>,
         notes: Option<Box<Notes>>,
     ) -> Done {
-        let mut params = DeleteParams::of_uid(uid.clone());
+        // Said, since some kinds' first versions keep what they own.
+        let mut params = DeleteParams::of_uid(uid.clone()).propagation(Propagation::Background);
         params.grace_period_seconds = grace_seconds;
         match self.client.delete_value(&resource, &key, &params).await {
             Ok(_) => {

@@ -26,6 +26,8 @@ pub struct Info {
     pub create_on_update: bool,
     /// Where the objects are kept, if the row is another face of a stored kind.
     pub stored_as: Option<(&'static str, &'static str)>,
+    /// What an object owns outlives it, if its deletion does not say otherwise.
+    pub orphans: bool,
     /// Something in Kybern acts on objects of the kind. Where not, writers are warned.
     pub acted_on: bool,
 }
@@ -45,6 +47,7 @@ impl Info {
             unconditional_update: true,
             create_on_update: false,
             stored_as: None,
+            orphans: false,
             acted_on: true,
         }
     }
@@ -71,6 +74,11 @@ impl Info {
     }
     pub const fn stored_as(mut self, group: &'static str, plural: &'static str) -> Self {
         self.stored_as = Some((group, plural));
+        self
+    }
+    /// As the first versions of the kind were, before there was a garbage collector.
+    pub const fn orphaning(mut self) -> Self {
+        self.orphans = true;
         self
     }
     /// Nothing in Kybern acts on the kind yet.
@@ -301,6 +309,10 @@ pub trait Resource: Send + Sync {
     /// [`Info::unacted_warning`].
     fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
         self.info().unacted_warning().into_iter().collect()
+    }
+    /// Sent to who deletes an object and does not say what becomes of what it owns.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
     }
     fn columns(&self) -> &[Column] {
         const COLUMNS: &[Column] = &[

@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     deletion.info.subresource.clear();
     deletion.info.verb = "delete";
     deletion.content_type = "application/json".into();
-    delete::delete(&deletion, options.to_string().as_bytes()).await?;
+    delete::delete(&mut deletion, options.to_string().as_bytes()).await?;
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });

@@ -206,3 +206,29 @@ async fn a_quota_holds_against_many_at_once() {
     lab.post(MAPS, config_map("another")).await.ok();
     assert_eq!(lab.post(MAPS, config_map("one-more")).await.status, 403);
 }
+
+/// The first versions of some kinds keep what they own; who deletes a job is told so.
+#[tokio::test]
+async fn jobs_leave_their_pods_unless_told_otherwise() {
+    let lab = Lab::new().await;
+    const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
+    let job = |name: &str| {
+        json!({
+            "metadata": { "name": name }, "spec": { "template": { "spec": {
+                "restartPolicy": "Never", "containers": [{ "name": "c", "image": "i" }],
+            }}},
+        })
+    };
+    for (name, policy, finalizers) in [
+        ("a", json!({}), json!(["orphan"])),
+        ("b", json!({ "propagationPolicy": "Foreground" }), json!(["foregroundDeletion"])),
+    ] {
+        lab.post(JOBS, job(name)).await.ok();
+        let left = lab.send("DELETE", &format!("{JOBS}/{name}"), policy).await.ok();
+        assert_eq!(left["metadata"]["finalizers"], finalizers);
+    }
+    lab.post(JOBS, job("c")).await.ok();
+    let policy = json!({ "propagationPolicy": "Background" });
+    lab.send("DELETE", &format!("{JOBS}/c"), policy).await.ok();
+    assert_eq!(lab.get(&format!("{JOBS}/c")).await.status, 404);
+}

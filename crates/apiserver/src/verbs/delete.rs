@@ -35,8 +35,12 @@ enum Outcome {
     Marked(Bytes),
 }
 
-pub(crate) async fn delete(context: &Context, bytes: &[u8]) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn delete(
+    context: &mut Context,
+    bytes: &[u8],
+) -> Result<Response<Body>, ApiError> {
     let (options, dry_run) = options(context, bytes)?;
+    warn(context, &options);
     match remove(context, &context.info.name.clone(), &options, dry_run).await? {
         Outcome::Marked(json) => object::respond(context, StatusCode::OK, json),
         Outcome::Gone(value) if returns_object(context) => {
@@ -63,6 +67,14 @@ pub(crate) async fn delete(context: &Context, bytes: &[u8]) -> Result<Response<B
     }
 }
 
+/// What becomes of what the object owns may be a surprise.
+fn warn(context: &mut Context, options: &Options) {
+    if options.propagation.is_none() {
+        let warning = context.row.deletion_warning().map(str::to_owned);
+        context.warnings.extend(warning);
+    }
+}
+
 /// The kinds whose deletion answers with the object, as upstream's do.
 fn returns_object(context: &Context) -> bool {
     context.row.group().is_empty()
@@ -79,10 +91,12 @@ fn returns_object(context: &Context) -> bool {
 }
 
 pub(crate) async fn delete_collection(
-    context: &Context,
+    context: &mut Context,
     bytes: &[u8],
 ) -> Result<Response<Body>, ApiError> {
     let (options, dry_run) = options(context, bytes)?;
+    warn(context, &options);
+    let context = &*context;
     let listing = list::page(context).await?;
     // Writers share the store's fsync: together they are done much sooner than one by one.
     for some in listing.items.chunks(AT_ONCE) {
@@ -290,7 +304,9 @@ fn plan(context: &Context, options: &Options, old: &Value) -> Next {
         row.prepare_delete(&mut new, &clock::now_text());
     }
     let before = meta::finalizers(&new);
-    let finalizers = propagate(&before, options.propagation.as_deref());
+    let by_default = row.info().orphans && !deleting && !before.iter().any(|f| f == FOREGROUND);
+    let policy = options.propagation.as_deref().or(by_default.then_some("Orphan"));
+    let finalizers = propagate(&before, policy);
     let is_namespace = row.group().is_empty() && row.plural() == "namespaces";
     let held = !finalizers.is_empty()
         || is_namespace && old["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());

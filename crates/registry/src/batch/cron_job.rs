@@ -11,8 +11,7 @@ static INFO: Info = Info::new(Gvk::fixed("batch", "v1", "CronJob"), "cronjobs", 
     .short(&["cj"])
     .categories(&["all"])
     .subresources(const { &[Subresource::STATUS] })
-    .with_generation()
-    .stored_only();
+    .with_generation();
 
 const PODS: [Column; 2] = template_columns!("spec.jobTemplate.spec.template.spec");
 

@@ -11,7 +11,8 @@ pub(crate) struct Jobs;
 static INFO: Info = Info::new(Gvk::fixed("batch", "v1", "Job"), "jobs", Scope::Namespaced)
     .categories(&["all"])
     .subresources(const { &[Subresource::STATUS] })
-    .with_generation();
+    .with_generation()
+    .orphaning();
 
 const PODS: [Column; 2] = template_columns!("spec.template.spec");
 
@@ -27,6 +28,13 @@ impl Resource for Jobs {
         if let Some(spec) = sub(object, "spec") {
             job_spec(spec);
         }
+    }
+    fn deletion_warning(&self) -> Option<&'static str> {
+        Some(
+            "child pods are preserved by default when jobs are deleted; set \
+             propagationPolicy=Background to remove them or set propagationPolicy=Orphan to \
+             suppress this warning",
+        )
     }
     fn prepare_create(&self, new: &mut Value) {
         set(new, "status", json!({}));

@@ -2,6 +2,7 @@
 use crate::at::{restore, same};
 use crate::core::pod::validate;
 use crate::{At, selectors, workload};
+use api::cron::{Schedule, zone};
 use api::{FieldErrors, Value};
 
 const MAX_PARALLEL_INDEXED: i64 = 100_000;
@@ -154,19 +155,21 @@ pub(super) fn cron_spec(spec: &At, errors: &mut FieldErrors) {
                 false => "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
             };
             errors.push(schedule.invalid(why));
-        } else if let Err(why) = check_schedule(text) {
+        } else if let Err(why) = text.parse::<Schedule>() {
             errors.push(schedule.invalid(why));
         }
     }
     spec.get("startingDeadlineSeconds").non_negative(errors);
-    let zone = spec.get("timeZone");
-    if zone.is_set() {
-        if zone.is_empty() {
-            errors.push(zone.invalid("timeZone must be nil or non-empty string"));
-        } else if zone.text().eq_ignore_ascii_case("local") {
+    let named = spec.get("timeZone");
+    if named.is_set() {
+        if named.is_empty() {
+            errors.push(named.invalid("timeZone must be nil or non-empty string"));
+        } else if named.text().eq_ignore_ascii_case("local") {
             let why = "timeZone must be an explicit time zone as defined in \
                        https://www.iana.org/time-zones";
-            errors.push(zone.invalid(why));
+            errors.push(named.invalid(why));
+        } else if zone(Some(named.text())).is_none() {
+            errors.push(named.invalid(format!("unknown time zone {}", named.text())));
         }
     }
     spec.get("concurrencyPolicy").one_of(&["Allow", "Forbid", "Replace"], true, errors);
@@ -179,100 +182,5 @@ pub(super) fn cron_spec(spec: &At, errors: &mut FieldErrors) {
     }
     if job.get("manualSelector").bool() {
         errors.push(job.get("manualSelector").not_supported(&["nil", "false"]));
-    }
-}
-
-/// Bounds of minute, hour, day of month, month and day of week.
-const BOUNDS: [(&str, u32, u32); 5] = [
-    ("minute", 0, 59),
-    ("hour", 0, 23),
-    ("day of month", 1, 31),
-    ("month", 1, 12),
-    ("day of week", 0, 6),
-];
-
-const MONTHS: &[&str] =
-    &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-
-/// Whether the text is a schedule of cron's: five fields, or one of the words that begin with `@`.
-fn check_schedule(text: &str) -> Result<(), String> {
-    const WORDS: &[&str] =
-        &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-    if text.starts_with('@') {
-        let every = text.strip_prefix("@every ").is_some_and(|rest| !rest.trim().is_empty());
-        return match every || WORDS.contains(&text) {
-            true => Ok(()),
-            false => Err(format!("unrecognized descriptor: {text}")),
-        };
-    }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != BOUNDS.len() {
-        return Err(format!("expected exactly 5 fields, found {}: {fields:?}", fields.len()));
-    }
-    for (field, (name, low, high)) in fields.iter().zip(BOUNDS) {
-        for part in field.split(',') {
-            check_part(part, name, low, high)?;
-        }
-    }
-    Ok(())
-}
-
-fn check_part(part: &str, name: &str, low: u32, high: u32) -> Result<(), String> {
-    let number = |text: &str| -> Result<u32, String> {
-        let words = match name {
-            "month" => MONTHS,
-            "day of week" => DAYS,
-            _ => &[],
-        };
-        let lower = text.to_lowercase();
-        if let Some(at) = words.iter().position(|word| *word == lower) {
-            return Ok(at as u32 + low);
-        }
-        text.parse().map_err(|_| format!("failed to parse int from {text}: invalid syntax"))
-    };
-    let (range, step) = part.split_once('/').map_or((part, None), |(r, s)| (r, Some(s)));
-    let (first, last) = match range {
-        "*" | "?" => (low, high),
-        _ => match range.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(range)?, if step.is_some() { high } else { number(range)? }),
-        },
-    };
-    if step.map(number).transpose()? == Some(0) {
-        return Err(format!("step of range should be a positive number: {part}"));
-    }
-    if first < low {
-        return Err(format!("beginning of range ({first}) below minimum ({low}): {part}"));
-    }
-    if last > high {
-        return Err(format!("end of range ({last}) above maximum ({high}): {part}"));
-    }
-    if first > last {
-        return Err(format!("beginning of range ({first}) beyond end of range ({last}): {part}"));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schedules() {
-        for good in ["* * * * *", "*/5 0 1,15 jan-mar mon", "@daily", "@every 1h", "0 0 ? * 0"] {
-            assert_eq!(check_schedule(good), Ok(()), "{good}");
-        }
-        for (bad, want) in [
-            ("* * * *", "expected exactly 5 fields, found 4: [\"*\", \"*\", \"*\", \"*\"]"),
-            ("60 * * * *", "end of range (60) above maximum (59): 60"),
-            ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
-            ("5-3 * * * *", "beginning of range (5) beyond end of range (3): 5-3"),
-            ("*/0 * * * *", "step of range should be a positive number: */0"),
-            ("x * * * *", "failed to parse int from x: invalid syntax"),
-            ("@often", "unrecognized descriptor: @often"),
-        ] {
-            assert_eq!(check_schedule(bad), Err(want.to_owned()));
-        }
     }
 }

@@ -15,7 +15,8 @@ static INFO: Info = Info::new(
 .short(&["rc"])
 .categories(&["all"])
 .subresources(const { &[Subresource::SCALE, Subresource::STATUS] })
-.with_generation();
+.with_generation()
+.orphaning();
 
 const PODS: [Column; 2] = template_columns!("spec.template.spec");
 
