@@ -1,6 +1,7 @@
 //! What every cluster has: the system's namespaces, policy and priority classes, and the
 //! `kubernetes` Service. Made at every start where it is missing, through the ordinary pipeline.
 use crate::cache::feed::object_key;
+use crate::clock;
 use crate::codec::FieldValidation;
 use crate::meta;
 use crate::patching::Patch;
@@ -27,6 +28,7 @@ pub(crate) async fn run(server: &Server) -> Result<(), ApiError> {
     try_join_all(authz::bootstrap::objects().into_iter().map(|object| policy(server, object)))
         .await?;
     try_join_all(priority_classes().into_iter().map(|object| ensure(server, object))).await?;
+    service_cidr(server).await?;
     kubernetes_service(server).await?;
     server.caches.catch_up().await
 }
@@ -134,6 +136,30 @@ fn priority_classes() -> Vec<Value> {
              another node if necessary.",
         ),
     ]
+}
+
+/// The range that Services' addresses are from, told in the API too.
+async fn service_cidr(server: &Server) -> Result<(), ApiError> {
+    let cidr = server.config.service_cidr.to_string();
+    let object = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": { "name": "kubernetes" }, "spec": { "cidrs": [cidr] },
+    });
+    ensure(server, object.clone()).await?;
+    server.caches.catch_up().await?;
+    let Some(mut context) = internal(server, "patch", &object)? else { return Ok(()) };
+    let conditions = stored(&context).unwrap_or_default()["status"]["conditions"].take();
+    if conditions.as_array().is_some_and(|conditions| !conditions.is_empty()) {
+        return Ok(());
+    }
+    context.info.subresource = "status".into();
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "", "lastTransitionTime": clock::now_text(),
+        "message": "Kubernetes default Service CIDR is ready",
+    });
+    let patch = Patch::Merge(json!({ "status": { "conditions": [ready] } }));
+    let source = update::Source::Patch(patch, FieldValidation::Ignore);
+    update::change(&mut context, &source).await.map(|_| ())
 }
 
 /// `kubernetes.default`: where pods find this server.

@@ -41,6 +41,12 @@ pub struct Cidr {
     pub bits: u8,
 }
 
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.base, self.bits)
+    }
+}
+
 impl Cidr {
     pub fn parse(text: &str) -> Option<Self> {
         let (base, bits) = registry::names::parse_cidr(text)?;

@@ -31,6 +31,7 @@ mod service;
 mod service_account;
 mod slices;
 mod stateful_set;
+mod storage_protection;
 mod taint_eviction;
 mod token_cleaner;
 mod ttl_after_finished;
@@ -77,6 +78,8 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(service_account::ServiceAccounts),
     |_| Arc::new(pod_gc::PodGc),
     |_| Arc::new(taint_eviction::TaintEviction),
+    |_| Arc::new(storage_protection::ClaimProtection),
+    |_| Arc::new(storage_protection::VolumeProtection),
     |settings| Arc::new(root_ca::RootCa::new(&settings.ca_pem)),
 ];
 

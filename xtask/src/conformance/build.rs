@@ -11,13 +11,14 @@ const BOUND: Duration = Duration::from_secs(3600);
 const VERSION: &str = "v1.37.2";
 
 /// What is compiled, by package, and the name that it gets.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ginkgo", "github.com/onsi/ginkgo/v2/ginkgo"),
     ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
     ("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
     ("sample-apiserver", "k8s.io/sample-apiserver"),
     ("pause", "./pause"),
     ("setuid", "./setuid"),
+    ("sh", "./sh"),
 ];
 
 pub(crate) fn go(args: &[&str]) -> Command {

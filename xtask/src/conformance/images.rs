@@ -100,7 +100,7 @@ fn fill(cache: &Cache, root: &Path, recipe: &Recipe) -> Result<()> {
         write(root, path, text.as_bytes())?;
     }
     if !recipe.bare {
-        userland(root)?;
+        userland(cache, root, recipe)?;
     }
     for folder in recipe.folders {
         fs::create_dir_all(root.join(folder))?;
@@ -133,9 +133,10 @@ fn fill(cache: &Cache, root: &Path, recipe: &Recipe) -> Result<()> {
 }
 
 /// A shell and its tools: busybox under all its names, each in `/bin` too, where the real image
-/// has them all. The shell is bash: that of Debian's busybox drops variables like `data-1`, and
-/// takes its own tools before those of the image.
-fn userland(root: &Path) -> Result<()> {
+/// has them all. Its shell takes its own tools before those of the image, and in Debian's build
+/// drops variables like `data-1`: an image with tools of its own has bash, and in others `sh`
+/// chooses.
+fn userland(cache: &Cache, root: &Path, recipe: &Recipe) -> Result<()> {
     let busybox = Path::new("/bin/busybox");
     copy(busybox, &root.join("bin/busybox"))?;
     let list = shell::output(Command::new(busybox).arg("--list-full"))?;
@@ -149,9 +150,9 @@ fn userland(root: &Path) -> Result<()> {
         }
     }
     with_libraries(Path::new("/bin/bash"), root)?;
-    make_way(&root.join("bin/sh"))?;
-    symlink("bash", root.join("bin/sh"))?;
-    Ok(())
+    let own_tools = !recipe.host_programs.is_empty();
+    let shell = if own_tools { PathBuf::from("/bin/bash") } else { cache.built("sh")? };
+    copy(&shell, &root.join("bin/sh"))
 }
 
 /// Copies a program and every library that it is linked with.
