@@ -7,12 +7,16 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::timeout;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// As upstream: larger request bodies are refused.
 pub(crate) const MAX_REQUEST_BYTES: usize = 3 << 20;
+/// As upstream's requests that are not streams: a body that takes longer holds up others.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Long bodies are sent in pieces of about this size.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -45,10 +49,15 @@ fn never(error: Infallible) -> BoxError {
 pub(crate) enum ReadError {
     TooLarge,
     Broken,
+    Late,
 }
 
-/// The whole of a request's body, if it is not too large.
-pub(crate) async fn read(mut body: Body) -> Result<Bytes, ReadError> {
+/// The whole of a request's body, if it is not too large and comes in time.
+pub(crate) async fn read(body: Body) -> Result<Bytes, ReadError> {
+    timeout(READ_TIMEOUT, collect(body)).await.unwrap_or(Err(ReadError::Late))
+}
+
+async fn collect(mut body: Body) -> Result<Bytes, ReadError> {
     use http_body::Body as _;
     if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
         return Err(ReadError::TooLarge);

@@ -1,7 +1,8 @@
 //! What a path and method ask for, in upstream's terms.
-use api::Attributes;
+use api::{ApiError, Attributes};
 use http::Method;
 use std::collections::BTreeMap;
+use std::num::{IntErrorKind, ParseIntError};
 
 /// Query parameters, decoded; a parameter may be there more than once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,8 +31,16 @@ impl Query {
     pub fn flag(&self, key: &str) -> bool {
         self.has(key) && !matches!(self.get(key), "0" | "false" | "False" | "FALSE" | "f" | "F")
     }
-    pub fn number(&self, key: &str) -> Option<i64> {
-        self.get(key).parse().ok()
+    /// What is there must be a number.
+    pub fn number(&self, key: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.all(key).first() else { return Ok(None) };
+        text.parse().map(Some).map_err(|error: ParseIntError| {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+        })
     }
 }
 

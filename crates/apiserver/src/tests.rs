@@ -10,6 +10,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 mod custom;
+mod hostile;
 mod patches;
 mod pods;
 mod proxies;

@@ -89,6 +89,9 @@ pub(crate) async fn read_body(request: Request<Body>) -> Result<Bytes, ApiError>
             "Request entity too large: limit is {}",
             body::MAX_REQUEST_BYTES
         )),
+        ReadError::Late => {
+            ApiError::timeout("Timeout: request did not complete within the allotted timeout", 0)
+        }
         ReadError::Broken => ApiError::bad_request("the request's body ended early"),
     })
 }

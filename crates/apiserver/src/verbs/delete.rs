@@ -128,7 +128,7 @@ pub(crate) async fn delete_collection(
 fn options(context: &Context, bytes: &[u8]) -> Result<(Options, bool), ApiError> {
     let query = &context.query;
     let mut options = Options {
-        grace_seconds: query.number("gracePeriodSeconds"),
+        grace_seconds: query.number("gracePeriodSeconds")?,
         propagation: query.has("propagationPolicy").then(|| query.get("propagationPolicy").into()),
         ..Options::default()
     };

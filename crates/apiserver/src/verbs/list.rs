@@ -103,7 +103,7 @@ pub(crate) fn filter(context: &Context) -> Result<Filter, ApiError> {
 /// What the request lists.
 pub(crate) async fn page(context: &Context) -> Result<Listing, ApiError> {
     let filter = filter(context)?;
-    let limit = context.query.number("limit").unwrap_or_default().max(0);
+    let limit = context.query.number("limit")?.unwrap_or_default().max(0);
     let limit = usize::try_from(limit).unwrap_or_default();
     let token = context.query.get("continue");
     let (snapshot, from) = if token.is_empty() {
@@ -169,10 +169,11 @@ async fn first_snapshot(context: &Context) -> Result<Snapshot, ApiError> {
             let revision = read::revision(text)?;
             at(context, revision, gone_message).await
         }
-        (other, _) => Err(ApiError::bad_request(format!(
-            "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \
-             \"NotOlderThan\""
-        ))),
+        (other, _) => {
+            let known = ["Exact", "NotOlderThan"];
+            let error = api::FieldError::not_supported("resourceVersionMatch", other, &known);
+            Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &[error]))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::server::Context;
 use api::ApiError;
 use http::{Response, StatusCode};
+use std::num::{IntErrorKind, ParseIntError};
 use std::sync::Arc;
 
 pub(crate) async fn get(context: &Context) -> Result<Response<Body>, ApiError> {
@@ -24,10 +25,14 @@ pub(crate) async fn freshness(context: &Context) -> Result<(), ApiError> {
 }
 
 pub(crate) fn revision(text: &str) -> Result<u64, ApiError> {
-    text.parse().map_err(|_| {
-        let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-        let errors = [api::FieldError::invalid("resourceVersion", text, why)];
-        ApiError::invalid("", "resourceVersion", "", &errors)
+    text.parse().map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let why = format!("strconv.ParseUint: parsing {text:?}: {why}");
+        let error = api::FieldError::invalid("resourceVersion", text, why);
+        ApiError::bad_request(format!("invalid resource version: {error}"))
     })
 }
 

@@ -80,7 +80,7 @@ async fn begin(context: &Context, wanted: Wanted) -> Result<Watching, ApiError> 
         initial_end: None,
         error: None,
         subscription: None,
-        ends: Instant::now() + life(query),
+        ends: Instant::now() + life(query)?,
         stopping: context.server.stopping(),
         told_columns: false,
     };
@@ -135,12 +135,12 @@ fn check_options(query: &Query) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn life(query: &Query) -> Duration {
-    let seconds = match query.number("timeoutSeconds") {
+fn life(query: &Query) -> Result<Duration, ApiError> {
+    let seconds = match query.number("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => seconds.unsigned_abs().min(MAX_SECONDS),
         _ => MIN_SECONDS + rand::random_range(0..MIN_SECONDS),
     };
-    Duration::from_secs(seconds)
+    Ok(Duration::from_secs(seconds))
 }
 
 impl Watching {
