@@ -1,6 +1,7 @@
 //! What a server is told at its start; checked before any port is bound.
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use store::Store;
 
 pub struct Config {
@@ -15,6 +16,8 @@ pub struct Config {
     pub issuer: String,
     pub audiences: Vec<String>,
     pub event_ttl_seconds: i64,
+    /// A connection that has brought no request by then is closed.
+    pub first_request: Duration,
 }
 
 impl Config {
@@ -30,6 +33,7 @@ impl Config {
             audiences: vec![issuer.clone()],
             issuer,
             event_ttl_seconds: 3600,
+            first_request: Duration::from_secs(30),
         }
     }
 }

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -109,7 +110,10 @@ async fn connection(
     let user = certificates.first().and_then(|cert| user_of_certificate(cert));
     let conn = ConnInfo { peer: Some(peer), user };
     let mut stopped = Box::pin(server.stopped());
+    let silence = silent_for(server.config.first_request);
+    let begun = Arc::clone(&silence.0);
     let service = service_fn(move |request: Request<Incoming>| {
+        begun.store(true, Ordering::Relaxed);
         let (server, conn) = (server.clone(), conn.clone());
         async move { Ok::<_, Infallible>(server.handle(request.map(body::boxed), conn).await) }
     });
@@ -133,8 +137,22 @@ async fn connection(
             serving.as_mut().graceful_shutdown();
             serving.await
         }
+        () = silence.1 => return tracing::debug!(%peer, "no request came"),
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke");
     }
+}
+
+/// Ends after that time, unless the flag beside it is set by then.
+fn silent_for(time: Duration) -> (Arc<AtomicBool>, impl Future<Output = ()>) {
+    let begun = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&begun);
+    let silent = async move {
+        tokio::time::sleep(time).await;
+        if flag.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    (begun, silent)
 }

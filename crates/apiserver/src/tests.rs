@@ -50,19 +50,23 @@ impl Answer {
 impl Lab {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::over(dir, Arc::new(store::mem::Mem::default()), 3600).await
+        Self::over(dir, Arc::new(store::mem::Mem::default()), |_| ()).await
     }
 
-    /// Events live this long.
-    pub(crate) async fn with_event_ttl(seconds: i64) -> Self {
+    /// With other settings than the usual ones.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::over(dir, Arc::new(store::mem::Mem::default()), seconds).await
+        Self::over(dir, Arc::new(store::mem::Mem::default()), change).await
     }
 
-    async fn over(dir: tempfile::TempDir, store: Arc<dyn store::Store>, ttl: i64) -> Self {
+    async fn over(
+        dir: tempfile::TempDir,
+        store: Arc<dyn store::Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let pki = Arc::new(pki::Pki::load_or_create(dir.path()).unwrap());
         let mut config = Config::new(store, pki, ("10.0.0.1".parse().unwrap(), 6443));
-        config.event_ttl_seconds = ttl;
+        change(&mut config);
         let server = Server::new(config, Table::built_in()).await.unwrap();
         Self { server, user: User::master("admin"), dir }
     }
@@ -71,7 +75,7 @@ impl Lab {
     pub(crate) async fn restart(self) -> Self {
         self.server.stop();
         let store = Arc::clone(self.server.caches.store());
-        Self::over(self.dir, store, 3600).await
+        Self::over(self.dir, store, |_| ()).await
     }
 
     pub(crate) async fn raw(

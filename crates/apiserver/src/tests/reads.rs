@@ -272,7 +272,7 @@ async fn events_have_two_faces() {
 
 #[tokio::test]
 async fn old_events_are_let_go() {
-    let lab = Lab::with_event_ttl(1).await;
+    let lab = Lab::with(|config| config.event_ttl_seconds = 1).await;
     const EVENTS: &str = "/api/v1/namespaces/default/events";
     let event = |name: &str| {
         json!({

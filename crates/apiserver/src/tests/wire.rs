@@ -118,6 +118,49 @@ async fn watches_go_over_websocket() {
     );
 }
 
+#[tokio::test]
+async fn silent_connections_are_closed() {
+    let short = std::time::Duration::from_secs(1);
+    let lab = Lab::with(|config| config.first_request = short).await;
+    let address = serving(&lab).await;
+    // One says nothing, one begins and does not go on; one that has asked may stay.
+    let (mut silent, mut slow) = (connect(&lab, address).await, connect(&lab, address).await);
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nX: ").await.unwrap();
+    let mut good = connect(&lab, address).await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    good.write_all(request).await.unwrap();
+    assert!(head(&mut good).await.starts_with("http/1.1 200"));
+    let mut word = [0; 2];
+    good.read_exact(&mut word).await.unwrap();
+    for stream in [&mut silent, &mut slow] {
+        let mut said = Vec::new();
+        // The end comes with or without TLS's own word for it.
+        let _ = stream.read_to_end(&mut said).await;
+        assert!(said.is_empty(), "{said:?}");
+    }
+    good.write_all(request).await.unwrap();
+    assert!(head(&mut good).await.starts_with("http/1.1 200"));
+    lab.server.stop();
+}
+
+#[tokio::test]
+async fn heads_that_are_too_long_are_refused() {
+    let lab = Lab::new().await;
+    let address = serving(&lab).await;
+    let mut stream = connect(&lab, address).await;
+    let long = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    // It may be refused before all of it is sent.
+    let _ = stream.write_all(long.as_bytes()).await;
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said).await;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
+    let mut other = connect(&lab, address).await;
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert!(head(&mut other).await.starts_with("http/1.1 200"));
+    lab.server.stop();
+}
+
 /// A node that shows its certificate, wants the server's, and echoes what comes over a stream.
 async fn node(lab: &Lab) -> (u16, tokio::task::JoinHandle<String>) {
     let pki = Arc::clone(&lab.server.config.pki);
