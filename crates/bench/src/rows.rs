@@ -2,6 +2,7 @@
 mod api;
 mod bind;
 mod core;
+mod endpoints;
 mod list;
 mod node;
 mod plane;
@@ -75,6 +76,11 @@ pub(crate) const ALL: &[Row] = &[
         name: "core",
         about: "scheduling decisions of the pure core alone, at 5,000 nodes",
         run: Run::Own(|b| Box::pin(core::core(b))),
+    },
+    Row {
+        name: "endpoints",
+        about: "change of an endpoint to kernel in force at 10,000 Services, 100,000 endpoints",
+        run: Run::Own(|b| Box::pin(endpoints::endpoints(b))),
     },
     Row {
         name: "build",
