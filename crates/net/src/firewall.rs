@@ -32,7 +32,8 @@ const DROP: u32 = 0;
 const WAIT: &str = "cannot wait for changed packet rules";
 const RULES_GROUP: u32 = 7;
 /// New and deleted tables, chains and rules.
-const RULES_CHANGED: [u16; 6] = [0, 2, 3, 5, 6, 8];
+const RULES_CHANGED: [u16; 6] = [0, DELTABLE, 3, 5, 6, 8];
+const DELTABLE: u16 = 2;
 
 /// Where packets are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,12 +173,20 @@ impl Watch {
                 heard = self.socket.heard();
                 Err::<(), _>(ErrorKind::WouldBlock.into())
             });
-            let other = |m: &Message| m.port != own && RULES_CHANGED.contains(&(m.kind & 0xff));
+            let other = |m: &Message| m.port != own && matters(m);
             if heard?.is_none_or(|heard| heard.iter().any(other)) {
                 return Ok(());
             }
         }
     }
+}
+
+/// Whether it is about other programs' rules, or a table of ours (or of another cluster) that went.
+fn matters(message: &Message) -> bool {
+    let kind = message.kind & 0xff;
+    let table = message.body.get(4..).and_then(|tail| attr(tail, CHAIN_TABLE)).map(as_text);
+    let ours = table.is_some_and(|table| table.starts_with(crate::names::TABLES));
+    RULES_CHANGED.contains(&kind) && (!ours || kind == DELTABLE)
 }
 
 /// Other people's chains that filter what comes in or goes through.
