@@ -81,7 +81,8 @@ pub(crate) async fn drive(
         }
     }
     let mut batch = Vec::new();
-    let mut foreign = false;
+    // Also what was done before anybody listened.
+    let mut foreign = true;
     loop {
         let pause = async { tokio::time::sleep(retry.unwrap_or_default()).await };
         tokio::select! {

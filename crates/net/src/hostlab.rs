@@ -52,13 +52,13 @@ pub async fn keep_host(cluster_id: String, subnet: Ipv4Net, pods: Ipv4Net) -> Re
     let mut nft = Nft::open()?;
     let port = nft.port()?;
     loop {
-        watch.changed(port).await?;
         let passes = passes.clone();
         let open = tokio::task::spawn_blocking(move || (firewall::open(&mut nft, &passes), nft));
         let panicked = |_| Error::Invalid("opening the firewall panicked".to_owned());
         let (done, same) = open.await.map_err(panicked)?;
         nft = same;
         let _ = done.inspect_err(|error| tracing::warn!(%error, "firewalls are not open"));
+        watch.changed(port).await?;
     }
 }
 

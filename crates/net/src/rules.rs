@@ -150,7 +150,7 @@ impl Rules {
         }
         let own: Vec<Ipv4Addr> =
             self.rtnl.addresses()?.into_iter().map(|(_, address)| address.addr()).collect();
-        let is_local = |ip: Ipv4Addr| own.contains(&ip);
+        let is_local = |ip: Ipv4Addr| own.contains(&ip) || ip.is_loopback();
         crate::conntrack::forget_stale(&mut self.conntrack, frontends, &is_local)?;
         Ok(())
     }

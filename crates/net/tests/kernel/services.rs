@@ -226,12 +226,20 @@ fn a_udp_client_moves_when_its_endpoint_goes() {
     }
     let node = Node::alone();
     let (a, b, client) = (node.pod("a", &[]), node.pod("b", &[]), node.pod("client", &[]));
-    apply(&node, &service(json!({})), &slice(&[(&a, "node-1")]));
+    apply(&node, &service(json!({"type": "NodePort"})), &slice(&[(&a, "node-1")]));
     // One socket, so one flow.
     let socket = client.ns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();
     assert!(ask_udp(&socket, at(VIP, 53)).unwrap().starts_with('a'));
+    let own = node.ns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();
+    let ports = [at("127.0.0.7", 30053), at("10.244.0.1", 30053)];
+    for port in ports {
+        assert!(ask_udp(&own, port).unwrap().starts_with('a'));
+    }
     node.net.update(|state| state.upsert_slice(&slice(&[(&b, "node-1")]))).unwrap();
     assert!(ask_udp(&socket, at(VIP, 53)).unwrap().starts_with('b'));
+    for port in ports {
+        assert!(ask_udp(&own, port).unwrap().starts_with('b'), "{port}");
+    }
 }
 
 #[test]
