@@ -1,5 +1,6 @@
 //! `cluster.json`: what is decided when a cluster is first started, and kept for its life.
 use crate::datastore::Etcd;
+use crate::kubeconfig;
 use crate::paths::DataDir;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -44,12 +45,10 @@ impl Cluster {
     pub(crate) fn port(&self) -> u16 {
         self.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(6443)
     }
-    /// Its name in kubeconfigs: clusters in other folders have contexts of their own.
-    pub(crate) fn context(dir: &DataDir) -> String {
-        match dir.root().file_name().and_then(|name| name.to_str()) {
-            None | Some("kybern") => "kybern".to_owned(),
-            Some(name) => format!("kybern-{name}"),
-        }
+    /// Its name in a kubeconfig where another cluster is `kybern` already.
+    pub(crate) fn second_context(dir: &DataDir) -> String {
+        let folder = dir.root().file_name().unwrap_or_default();
+        format!("{}-{}", kubeconfig::CONTEXT, folder.to_string_lossy())
     }
     pub(crate) fn advertise_url(&self) -> Result<String> {
         Ok(format!("https://{}:{}", self.advertise_ip()?, self.port()))
@@ -158,15 +157,5 @@ pub(crate) mod tests {
         let cluster = sample();
         assert_eq!(cluster.advertise_url().unwrap(), "https://10.90.0.1:6443");
         assert_eq!(cluster.dns_ip().unwrap().to_string(), "10.96.0.10");
-    }
-
-    #[test]
-    fn contexts_of_clusters_beside_each_other_differ() {
-        for (folder, context) in
-            [("/var/lib/kybern", "kybern"), ("/var/lib/second", "kybern-second"), ("/", "kybern")]
-        {
-            let dir = DataDir::new(Path::new(folder)).unwrap();
-            assert_eq!(Cluster::context(&dir), context);
-        }
     }
 }

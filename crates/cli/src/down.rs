@@ -15,7 +15,7 @@ const END_TIMEOUT_MS: u16 = 10_000;
 pub(crate) struct Down {
     #[command(flatten)]
     folder: Folder,
-    /// Remove the data too: objects, images, volumes, certificates, the kubeconfig's entry
+    /// Remove the data too: objects, images, volumes, certificates
     #[arg(long)]
     wipe: bool,
     /// Print no progress
@@ -52,9 +52,10 @@ impl Down {
             progress.line("ending pods, mounts and networks");
             end_workloads(&dir, cluster)?;
         }
-        if let Some(cluster) = cluster.as_ref().filter(|_| self.wipe) {
+        if let Some(cluster) = &cluster {
+            let (second, server) = (Cluster::second_context(&dir), up::cluster_url(cluster));
             for path in kubeconfig::users_files() {
-                kubeconfig::remove(&path, &Cluster::context(&dir), &up::cluster_url(cluster))?;
+                kubeconfig::remove(&path, &second, &server)?;
             }
         }
         drop(lock);

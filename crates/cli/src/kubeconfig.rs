@@ -6,9 +6,11 @@ use schema::to_yaml;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
+/// The name of the cluster, its user and its context.
+pub(crate) const CONTEXT: &str = "kybern";
+
 /// What a client needs to reach a cluster as its administrator.
 pub(crate) struct Access<'a> {
-    pub(crate) name: &'a str,
     pub(crate) server: &'a str,
     pub(crate) ca_pem: &'a str,
     pub(crate) cert_pem: &'a str,
@@ -19,7 +21,7 @@ pub(crate) struct Access<'a> {
 const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
 
 pub(crate) fn config(access: &Access<'_>) -> Value {
-    let name = access.name;
+    let name = CONTEXT;
     json!({
         "apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": name,
         "clusters": [{"name": name, "cluster": {
@@ -59,30 +61,42 @@ pub(crate) fn merged_into(mut files: Vec<PathBuf>) -> Option<PathBuf> {
 }
 
 /// Adds or replaces the entries of `ours`, makes its context the current one, and leaves all else.
-pub(crate) fn merge(path: &Path, ours: &Value) -> Result<()> {
+/// Where another cluster has the name, it gets the second one. Yields the context's name.
+pub(crate) fn merge(path: &Path, ours: &Value, second: &str) -> Result<String> {
     let mut theirs = read(path)?.unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config"}));
+    let server = &ours["clusters"][0]["cluster"]["server"];
+    let mut named = theirs["clusters"].as_array().into_iter().flatten();
+    let taken =
+        named.any(|entry| entry["name"] == CONTEXT && entry["cluster"]["server"] != *server);
+    let name = if taken { second } else { CONTEXT };
     for list in LISTS {
         for entry in ours[list].as_array().into_iter().flatten() {
+            let mut entry = entry.clone();
+            entry["name"] = name.into();
+            if list == "contexts" {
+                entry["context"]["cluster"] = name.into();
+                entry["context"]["user"] = name.into();
+            }
             let entries = entries(&mut theirs, list, path)?;
-            entries.retain(|other| other["name"] != entry["name"]);
-            entries.push(entry.clone());
+            entries.retain(|other| other["name"] != name);
+            entries.push(entry);
         }
     }
-    theirs["current-context"] = ours["current-context"].clone();
-    write(path, &theirs)
+    theirs["current-context"] = name.into();
+    write(path, &theirs)?;
+    Ok(name.to_owned())
 }
 
-/// Takes the entries of `name` out again, if they are those of `server`.
-pub(crate) fn remove(path: &Path, name: &str, server: &str) -> Result<()> {
+/// Takes the entries of either name out again, if they are those of `server`.
+pub(crate) fn remove(path: &Path, second: &str, server: &str) -> Result<()> {
     let Some(mut theirs) = read(path)? else { return Ok(()) };
-    let ours = theirs["clusters"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|entry| entry["name"] == name && entry["cluster"]["server"] == server);
-    if !ours {
+    let is_ours = |name: &str| {
+        let mut clusters = theirs["clusters"].as_array().into_iter().flatten();
+        clusters.any(|entry| entry["name"] == name && entry["cluster"]["server"] == server)
+    };
+    let Some(name) = [CONTEXT, second].into_iter().find(|name| is_ours(name)) else {
         return Ok(());
-    }
+    };
     for list in LISTS {
         entries(&mut theirs, list, path)?.retain(|entry| entry["name"] != name);
     }
@@ -140,14 +154,8 @@ pub(crate) fn write_admin(path: &Path, config: &Value) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn access(name: &str) -> Value {
-        config(&Access {
-            name,
-            server: "https://127.0.0.1:6443",
-            ca_pem: "ca",
-            cert_pem: "cert",
-            key_pem: "key",
-        })
+    fn access(server: &str) -> Value {
+        config(&Access { server, ca_pem: "ca", cert_pem: "cert", key_pem: "key" })
     }
 
     #[test]
@@ -165,19 +173,22 @@ mod tests {
     fn merging_and_removing_leaves_the_rest_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sub/config");
-        merge(&path, &access("other")).unwrap();
+        let (first, second) = ("https://127.0.0.1:6443", "https://127.0.0.1:7443");
+        assert_eq!(merge(&path, &access(first), "kybern-one").unwrap(), "kybern");
         let before = std::fs::read_to_string(&path).unwrap();
-        merge(&path, &access("kybern")).unwrap();
-        merge(&path, &access("kybern")).unwrap();
+        // Another cluster takes nobody's name; the same one keeps its own.
+        assert_eq!(merge(&path, &access(second), "kybern-two").unwrap(), "kybern-two");
+        assert_eq!(merge(&path, &access(second), "kybern-two").unwrap(), "kybern-two");
         let both = read(&path).unwrap().unwrap();
         assert_eq!(both["contexts"].as_array().unwrap().len(), 2);
-        assert_eq!(both["current-context"], "kybern");
-        remove(&path, "kybern", "https://elsewhere:1").unwrap();
+        assert_eq!(both["contexts"][1]["context"]["user"], "kybern-two");
+        assert_eq!(both["current-context"], "kybern-two");
+        remove(&path, "kybern-two", "https://elsewhere:1").unwrap();
         assert_eq!(read(&path).unwrap().unwrap(), both);
-        remove(&path, "kybern", "https://127.0.0.1:6443").unwrap();
+        remove(&path, "kybern-two", second).unwrap();
         let after = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(after.replace("current-context: \"\"", "current-context: other"), before);
-        remove(&path, "other", "https://127.0.0.1:6443").unwrap();
+        assert_eq!(after.replace("current-context: \"\"", "current-context: kybern"), before);
+        remove(&path, "kybern-one", first).unwrap();
         assert!(!path.exists());
     }
 }

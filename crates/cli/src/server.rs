@@ -274,7 +274,6 @@ pub(crate) struct Access {
     ca_pem: String,
     cert_pem: String,
     key_pem: String,
-    name: String,
     server: String,
 }
 
@@ -287,14 +286,12 @@ impl Access {
             ca_pem: pki.ca.cert_pem().to_owned(),
             cert_pem: admin.cert_pem,
             key_pem: admin.key_pem,
-            name: Cluster::context(dir),
             server: crate::up::cluster_url(&cluster),
         })
     }
 
     pub(crate) fn kubeconfig<'a>(&'a self, server: &'a str) -> kubeconfig::Access<'a> {
         kubeconfig::Access {
-            name: &self.name,
             server,
             ca_pem: &self.ca_pem,
             cert_pem: &self.cert_pem,

@@ -176,8 +176,7 @@ impl Up {
         if !self.no_merge_kubeconfig
             && let Some(path) = kubeconfig::merged_into(kubeconfig::users_files())
         {
-            kubeconfig::merge(&path, &config)?;
-            let context = Cluster::context(dir);
+            let context = kubeconfig::merge(&path, &config, &Cluster::second_context(dir))?;
             progress.line(&format!("context `{context}` is in {}", path.display()));
         }
         Ok(())

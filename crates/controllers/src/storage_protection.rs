@@ -25,7 +25,7 @@ fn claim_of(pod: &Pod, volume: &Volume) -> Option<String> {
     volume.ephemeral.as_ref().map(|_| format!("{}-{}", meta::name(&pod.metadata), volume.name))
 }
 
-/// A pod that is on no node yet can still be refused the claim; one that has ended needs it no more.
+/// A pod that is on no node yet can still be refused the claim; one that has ended needs none.
 fn uses(pod: &Pod, claim: &str) -> bool {
     !pods::node(pod).is_empty() && !pods::is_terminal(pod) && claims(pod).any(|name| name == claim)
 }

@@ -55,8 +55,8 @@ fn contexts_of_others_stay_as_they_are() {
     run(&["up"]);
     assert!(!missing.exists(), "the first file that is there is written");
     let merged = config(&cluster, &theirs);
-    assert_eq!(names(&merged, "contexts"), ["kybern-data", "theirs"]);
-    assert_eq!(merged["current-context"], "kybern-data");
+    assert_eq!(names(&merged, "contexts"), ["kybern", "theirs"]);
+    assert_eq!(merged["current-context"], "kybern");
     let mut nodes = cluster.kubectl_command(&["get", "nodes"]);
     assert!(nodes.env("KUBECONFIG", &list).output().unwrap().status.success());
     run(&["down", "--wipe"]);

@@ -188,7 +188,7 @@ impl store::Store for Slow {
 #[tokio::test]
 async fn a_quota_holds_against_many_at_once() {
     let slow = Arc::new(Slow(store::mem::Mem::default()));
-    let lab = Lab::over(tempfile::tempdir().unwrap(), slow, 3600).await;
+    let lab = Lab::over(tempfile::tempdir().unwrap(), slow, |_| ()).await;
     let quota = json!({ "metadata": { "name": "q" }, "spec": { "hard": { "configmaps": "5" } } });
     lab.post("/api/v1/namespaces/default/resourcequotas", quota).await.ok();
     let names: Vec<String> = (0..20).map(|index| format!("m{index}")).collect();
