@@ -96,7 +96,8 @@ async fn serve(folder: &Folder, report: &Report, background: bool) -> Result<()>
     }
     caches.start();
     let _running = manager.start();
-    let _collector = garbage::start(&master("system:generic-garbage-collector"));
+    let collecting = master("system:generic-garbage-collector");
+    let _collector = garbage::start(&collecting, &caches);
     let scheduling = tokio::spawn(scheduler.run());
     tracing::info!(address = %cluster.listen, "the control plane is up");
     if background {

@@ -75,6 +75,9 @@ pub struct Graph {
     absent: HashSet<(Place, Uid)>,
     absent_order: VecDeque<(Place, Uid)>,
     misplaced: Vec<Misplaced>,
+    /// How many objects of each kind each namespace has, and where that has changed.
+    counts: HashMap<(GroupKind, Box<str>), usize>,
+    recounted: HashSet<(GroupKind, Box<str>)>,
 }
 
 struct Node {
@@ -162,7 +165,9 @@ impl Graph {
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
         };
-        self.places.insert(place, uid.clone());
+        if self.places.insert(place.clone(), uid.clone()).is_none() {
+            self.count(&place, 1);
+        }
         let before = self.nodes.remove(&uid);
         for owner in before.iter().flat_map(|node| &node.owners) {
             self.unlink(&owner.uid, &uid);
@@ -206,6 +211,8 @@ impl Graph {
     pub fn drop_kind(&mut self, kind: &GroupKind) {
         let gone = self.places.extract_if(|place, _| place.kind == *kind);
         let gone: Vec<Uid> = gone.map(|(_, uid)| uid).collect();
+        let counted = self.counts.extract_if(|(counted, _), _| counted == kind);
+        self.recounted.extend(counted.map(|(of, _)| of));
         for uid in gone {
             let Some(node) = self.nodes.remove(&uid) else { continue };
             for owner in &node.owners {
@@ -232,6 +239,27 @@ impl Graph {
             }
         }
         again
+    }
+
+    fn count(&mut self, place: &Place, change: isize) {
+        let of = (place.kind.clone(), Box::<str>::from(place.key.namespace.as_str()));
+        let count = self.counts.entry(of.clone()).or_default();
+        *count = count.saturating_add_signed(change);
+        if *count == 0 {
+            self.counts.remove(&of);
+        }
+        self.recounted.insert(of);
+    }
+
+    /// Kind, namespace and number, wherever that has changed since the last call.
+    pub fn take_recounted(&mut self) -> Vec<(GroupKind, Box<str>, usize)> {
+        let changed = std::mem::take(&mut self.recounted).into_iter();
+        changed
+            .map(|of| {
+                let count = self.counts.get(&of).copied().unwrap_or_default();
+                (of.0, of.1, count)
+            })
+            .collect()
     }
 
     /// References that were seen since the last call and can never be right.
@@ -395,7 +423,9 @@ impl Graph {
 
     fn remove(&mut self, uid: &Uid) -> Vec<Uid> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
-        self.places.remove(&node.place);
+        if self.places.remove(&node.place).is_some() {
+            self.count(&node.place, -1);
+        }
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
         }

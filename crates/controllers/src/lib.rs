@@ -33,6 +33,7 @@ mod slices;
 mod stateful_set;
 mod storage_protection;
 mod taint_eviction;
+pub mod tally;
 mod token_cleaner;
 mod ttl_after_finished;
 

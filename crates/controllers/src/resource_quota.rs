@@ -1,5 +1,6 @@
 //! Writes into every quota how much of it is used. Admission counts for itself, so that nothing
 //! passes on what this has not seen yet; this is for people and clients to read.
+use crate::tally::Tally;
 use api::k8s::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use api::k8s::api::batch::v1::{CronJob, Job};
 use api::k8s::api::core::v1::{
@@ -9,8 +10,9 @@ use api::k8s::api::core::v1::{
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Text;
 use api::quota::{Usage, bears, in_scope, usage_of};
 use api::{Key, Kind, Quantity, Value};
-use reconcile::{Controller, Effect, Plan, Turn, Watch, World};
+use reconcile::{Controller, Effect, Plan, Turn, Watch, World, meta};
 use serde_json::json;
+use std::sync::Arc;
 
 pub(crate) struct ResourceQuotas;
 
@@ -21,6 +23,7 @@ impl Controller for ResourceQuotas {
     fn watches(&self) -> Vec<Watch> {
         let mut watches = vec![Watch::own::<ResourceQuota>()];
         watches.extend(COUNTED.iter().map(|counted| (counted.watch)()));
+        watches.push(Watch::map::<Tally>(quotas_that_name));
         watches
     }
     fn reconcile(&self, turn: &Turn<'_>) -> Plan {
@@ -45,6 +48,12 @@ impl Controller for ResourceQuotas {
                         *sum = sum.plus(&amount);
                     }
                 }
+            }
+        }
+        for name in hard.keys() {
+            let Some(kind) = name.strip_prefix("count/") else { continue };
+            if let Some(count) = tallied(turn.world, kind, &turn.key.namespace) {
+                used.insert(name.clone(), Quantity::from_units(count));
             }
         }
         let used = used.into_iter().map(|(name, sum)| (name, Text(sum.to_string()))).collect();
@@ -99,6 +108,33 @@ const COUNTED: &[Counted] = &[
     counted!(CronJob, "batch", "cronjobs", |_| Value::Null),
 ];
 
+/// Whether the kind is counted here by type.
+pub(crate) fn is_known(group: &str, plural: &str) -> bool {
+    COUNTED.iter().any(|counted| (counted.group, counted.plural) == (group, plural))
+}
+
+/// Nothing if the kind is not counted.
+fn tallied(world: &World, kind: &str, namespace: &str) -> Option<i64> {
+    world.named::<Tally>(kind)?;
+    let tally = world.get::<Tally>(&Key::new(namespace, kind));
+    Some(tally.map_or(0, |tally| tally.count as i64))
+}
+
+fn quotas_that_name(world: &World, tally: &Tally) -> Vec<Key> {
+    let name = format!("count/{}", meta::name(&tally.metadata));
+    let bounds = |quota: &&Arc<ResourceQuota>| {
+        let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+        hard.is_some_and(|hard| hard.contains_key(&name))
+    };
+    match tally.metadata.namespace.as_deref() {
+        Some(namespace) => {
+            let here = world.in_namespace::<ResourceQuota>(namespace).filter(bounds);
+            here.map(|quota| quota.key()).collect()
+        }
+        None => world.all::<ResourceQuota>().filter(bounds).map(|quota| quota.key()).collect(),
+    }
+}
+
 fn quotas_over<K: Kind>(world: &World, object: &K) -> Vec<Key> {
     let namespace = object.metadata().namespace.as_deref().unwrap_or_default();
     world.in_namespace::<ResourceQuota>(namespace).map(|quota| quota.key()).collect()
@@ -148,6 +184,24 @@ mod tests {
                            "secrets": "1", "count/replicasets.apps": "0" });
         assert_eq!(used(&sim, &key), some);
         assert_eq!(sim.plan(&ResourceQuotas, &key), Plan::nothing());
+    }
+
+    #[test]
+    fn kinds_that_are_made_at_run_time_are_counted_once_somebody_does() {
+        let mut sim = Sim::new(&ResourceQuotas);
+        let key = sim.put::<ResourceQuota>(quota(json!({ "count/pies.example.com": "3" })));
+        sim.settle(&ResourceQuotas, &key);
+        assert_eq!(used(&sim, &key), json!({}));
+        let tally =
+            |namespace: &str, count| json!(Tally::new("example.com", "pies", namespace, count));
+        sim.put::<Tally>(tally("", 0));
+        sim.settle(&ResourceQuotas, &key);
+        assert_eq!(used(&sim, &key), json!({ "count/pies.example.com": "0" }));
+        sim.put::<Tally>(tally("a", 2));
+        sim.put::<Tally>(tally("b", 5));
+        sim.settle(&ResourceQuotas, &key);
+        assert_eq!(used(&sim, &key), json!({ "count/pies.example.com": "2" }));
+        assert!(Tally::is_wanted("example.com", "pies") && !Tally::is_wanted("", "pods"));
     }
 
     #[test]

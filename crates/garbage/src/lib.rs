@@ -10,8 +10,9 @@ use api::Key;
 use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use client::{Client, Resource};
 use controllers::garbage::{Graph, GroupKind, Uid};
+use controllers::tally::Tally;
 use discovery::Served;
-use informer::{Backoff, Queue, Recorder, Reflector, Step};
+use informer::{Backoff, Caches, Queue, Recorder, Reflector, Step};
 use reconcile::{Note, NoteKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -35,6 +36,8 @@ pub struct Collector {
 
 pub(crate) struct Shared {
     pub(crate) client: Client,
+    /// Told how many objects there are.
+    caches: Caches,
     recorder: Recorder,
     state: Mutex<State>,
     wake: Notify,
@@ -53,12 +56,13 @@ pub(crate) struct State {
     unlisted: HashSet<GroupKind>,
 }
 
-/// Begins to collect.
-pub fn start(client: &Client) -> Collector {
+/// Begins to collect, and to tell `caches` how many objects of each kind there are.
+pub fn start(client: &Client, caches: &Caches) -> Collector {
     let client = client.named(NAME);
     let shared = Arc::new(Shared {
         recorder: Recorder::start(client.clone(), NAME, ""),
         client,
+        caches: caches.clone(),
         state: Mutex::default(),
         wake: Notify::new(),
         kinds_changed: Notify::new(),
@@ -92,6 +96,7 @@ impl Shared {
     fn step(&self, kind: &GroupKind, step: Step<ObjectMeta>) {
         let mut state = self.lock();
         let mut again = Vec::new();
+        let listed = matches!(step, Step::Reset { .. });
         match step {
             Step::Changed { object, .. } => again = state.graph.observe(kind, &object),
             Step::Deleted { object, .. } => {
@@ -117,17 +122,41 @@ impl Shared {
             let reason = "OwnerRefInvalidNamespace";
             self.recorder.record(Note::new(about, NoteKind::Warning, reason, misplaced.message));
         }
+        let tallies = state.tallies(kind, listed);
         let acts = !again.is_empty();
         for uid in again {
             state.queue.add(uid);
         }
         drop(state);
+        for tally in tallies {
+            let is_there = tally.count > 0 || tally.metadata.namespace.is_none();
+            self.caches.tell(tally, is_there);
+        }
         if acts {
             self.wake.notify_one();
         }
         if discovery::is_about_kinds(kind) {
             self.kinds_changed.notify_one();
         }
+    }
+}
+
+impl State {
+    /// What has been counted anew; of a kind that has been listed, that it is counted.
+    fn tallies(&mut self, kind: &GroupKind, listed: bool) -> Vec<Tally> {
+        let served = &self.served;
+        let tally = |kind: &GroupKind, namespace: &str, count| {
+            let resource = &served.get(kind)?.resource;
+            let (group, plural) = (&*resource.group, &*resource.plural);
+            let wanted = Tally::is_wanted(group, plural);
+            wanted.then(|| Tally::new(group, plural, namespace, count))
+        };
+        let known = listed.then(|| tally(kind, "", 0)).flatten();
+        let counted = self.graph.take_recounted().into_iter();
+        let counted = counted
+            .filter(|(_, namespace, _)| !namespace.is_empty())
+            .filter_map(|(kind, namespace, count)| tally(&kind, &namespace, count));
+        known.into_iter().chain(counted).collect()
     }
 }
 

@@ -62,7 +62,8 @@ impl Transport for Server {
 #[tokio::test]
 async fn an_orphaned_object_is_deleted_as_it_was_seen() {
     let (deleted, mut told) = mpsc::unbounded_channel();
-    let _collector = start(&Client::new(Arc::new(Server { deleted })));
+    let client = Client::new(Arc::new(Server { deleted }));
+    let _collector = start(&client, &Caches::new(client.clone()));
     let first = tokio::time::timeout(Duration::from_secs(10), told.recv()).await.unwrap();
     assert_eq!(
         first.unwrap(),

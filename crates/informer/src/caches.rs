@@ -89,6 +89,11 @@ impl Caches {
             self.inner.listeners.read().expect("no listener panics").keys().copied().collect();
         let mut tasks = self.inner.tasks.lock().expect("no holder panics");
         for target in targets {
+            if target.plural().is_empty() {
+                let nothing = Step::Reset { items: Vec::new(), revision: Revision(0) };
+                self.inner.step(target, nothing);
+                continue;
+            }
             let inner = Arc::downgrade(&self.inner);
             let resource = Resource::fixed(target.group(), target.version(), target.plural());
             let reflector = Reflector::new(self.inner.client.clone(), resource);
@@ -105,6 +110,16 @@ impl Caches {
                 reflector.run_raw(decode, sink).await;
             });
         }
+    }
+    /// Tells of an object of a kind that no API serves: this process makes it.
+    pub fn tell<K: Kind>(&self, object: K, is_there: bool) {
+        let (target, key) = (Target::of::<K>(), object.key());
+        let object: Keyed = (Arc::new(object), key);
+        let step = match is_there {
+            true => Step::Changed { object, revision: Revision(0) },
+            false => Step::Deleted { object, revision: Revision(0) },
+        };
+        self.inner.step(target, step);
     }
     pub fn stop(&self) {
         self.inner.tasks.lock().expect("no holder panics").abort_all();

@@ -245,3 +245,25 @@ fn unknown_kinds_and_other_namespaces_are_never_collected() {
     );
     assert!(matches!(&*graph.plan("pod"), [Action::Look { .. }]), "no such uid where it says");
 }
+
+#[test]
+fn objects_are_counted_by_kind_and_namespace() {
+    let mut graph = Graph::default();
+    let kind = GroupKind::new("example.com", "Pie");
+    let meta = |name: &str| ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some("a".to_owned()),
+        uid: Some(format!("uid-{name}")),
+        ..ObjectMeta::default()
+    };
+    for name in ["x", "y", "x"] {
+        graph.observe(&kind, &meta(name));
+    }
+    let counted = |graph: &mut Graph| graph.take_recounted().pop().map(|(_, _, count)| count);
+    assert_eq!(counted(&mut graph), Some(2));
+    assert_eq!(counted(&mut graph), None);
+    graph.forget(&kind, &Key::new("a", "x"), None);
+    assert_eq!(counted(&mut graph), Some(1));
+    graph.drop_kind(&kind);
+    assert_eq!(counted(&mut graph), Some(0));
+}
