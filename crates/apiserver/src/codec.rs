@@ -337,7 +337,7 @@ pub(crate) fn unsupported(media: &str) -> ApiError {
 /// From the stored version to the row's own.
 pub(crate) fn from_stored(row: &Row, value: Value) -> Value {
     match row.convert() {
-        Some(convert) => convert.from_stored(value),
+        Some(convert) => convert.to_own(value),
         None => value,
     }
 }

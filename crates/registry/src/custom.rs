@@ -159,7 +159,7 @@ impl Convert for CustomResource {
         }
         value
     }
-    fn from_stored(&self, mut value: Value) -> Value {
+    fn to_own(&self, mut value: Value) -> Value {
         value["apiVersion"] = self.info.gvk.api_version().into();
         self.fit(&mut value);
         value

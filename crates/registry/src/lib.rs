@@ -182,7 +182,7 @@ mod tests {
                 }
                 row.deletion(&object, None);
                 if let Some(convert) = row.convert() {
-                    convert.from_stored(convert.to_stored(object.clone()));
+                    convert.to_own(convert.to_stored(object.clone()));
                 }
             }
         }

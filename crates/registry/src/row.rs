@@ -257,7 +257,7 @@ pub enum Deletion {
 /// Between a row's own version and the stored one.
 pub trait Convert {
     fn to_stored(&self, value: Value) -> Value;
-    fn from_stored(&self, value: Value) -> Value;
+    fn to_own(&self, value: Value) -> Value;
 }
 
 /// One row of the table, as the request pipeline sees it.

@@ -22,7 +22,7 @@ impl Convert for HorizontalPodAutoscalersV1 {
     fn to_stored(&self, value: Value) -> Value {
         super::convert::to_v2(value)
     }
-    fn from_stored(&self, value: Value) -> Value {
+    fn to_own(&self, value: Value) -> Value {
         super::convert::to_v1(value)
     }
 }

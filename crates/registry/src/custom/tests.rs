@@ -80,7 +80,7 @@ fn versions_differ_in_name_and_schema() {
     assert_eq!(v2.deprecation(), Some("example.com/v2 Pie is deprecated"));
     assert!(v1.convert().is_none());
     let stored = json!({ "apiVersion": "example.com/v1", "kind": "Pie", "spec": { "size": "s" } });
-    let seen = v2.convert().unwrap().from_stored(stored);
+    let seen = v2.convert().unwrap().to_own(stored);
     assert_eq!(
         seen,
         json!({ "apiVersion": "example.com/v2", "kind": "Pie", "spec": { "color": "red" } })

@@ -104,7 +104,7 @@ impl Convert for Events {
     fn to_stored(&self, event: Value) -> Value {
         renamed(event, |(here, stored)| (here, stored), "v1")
     }
-    fn from_stored(&self, event: Value) -> Value {
+    fn to_own(&self, event: Value) -> Value {
         renamed(event, |(here, stored)| (stored, here), "events.k8s.io/v1")
     }
 }
@@ -142,7 +142,7 @@ mod tests {
                 "involvedObject": { "name": "p" }, "reportingComponent": "c" })
         );
         assert_eq!(Events.field(&stored, "regarding.name").unwrap(), "p");
-        assert_eq!(convert.from_stored(stored), event);
+        assert_eq!(convert.to_own(stored), event);
         assert_eq!(Events.field(&event, "regarding.name").unwrap(), "p");
         let stored = |label| Events.stored_field(label).map(std::borrow::Cow::into_owned);
         assert_eq!(stored("regarding.name").unwrap(), "involvedObject.name");
