@@ -327,35 +327,43 @@ pub fn slice<'a>(
 
 /// A row's bytes for the store: canonical order, no resource version.
 pub fn canonical(object: &Value) -> Bytes {
-    #[derive(serde::Serialize)]
-    struct Pair<'a>(&'a str, &'a Value);
-    let mut out = Vec::with_capacity(1024);
-    let mut first = true;
-    let mut put = |pair: Pair<'_>| {
-        out.push(if first { b'{' } else { b',' });
-        first = false;
-        // Writing JSON values to memory cannot fail.
-        let _ = serde_json::to_writer(&mut out, pair.0);
-        out.push(b':');
-        let _ = serde_json::to_writer(&mut out, pair.1);
-    };
+    const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
     let Some(map) = object.as_object() else { return Bytes::from_static(b"{}") };
-    for key in ["apiVersion", "kind"] {
-        if let Some(value) = map.get(key) {
-            put(Pair(key, value));
+    let none = serde_json::Map::new();
+    let metadata = map.get("metadata").and_then(Value::as_object).unwrap_or(&none);
+    let mut out = Vec::with_capacity(1024);
+    out.push(b'{');
+    for key in &HEAD[..2] {
+        if let Some(value) = map.get(*key) {
+            field(&mut out, key, value);
         }
     }
-    let mut metadata = map.get("metadata").cloned().unwrap_or_default();
-    if let Some(metadata) = metadata.as_object_mut() {
-        metadata.remove("resourceVersion");
-        metadata.remove("selfLink");
+    if out.len() > 1 {
+        out.push(b',');
     }
-    put(Pair("metadata", &metadata));
+    out.extend_from_slice(b"\"metadata\":{");
+    for (key, value) in metadata {
+        if !matches!(key.as_str(), "resourceVersion" | "selfLink") {
+            field(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
     for (key, value) in map {
-        if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-            put(Pair(key, value));
+        if !HEAD.contains(&key.as_str()) {
+            field(&mut out, key, value);
         }
     }
     out.push(b'}');
     out.into()
+}
+
+/// One more field of the object that is being written.
+fn field(out: &mut Vec<u8>, key: &str, value: &Value) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    // Writing JSON values to memory cannot fail.
+    let _ = serde_json::to_writer(&mut *out, key);
+    out.push(b':');
+    let _ = serde_json::to_writer(&mut *out, value);
 }

@@ -215,14 +215,30 @@ impl Client {
         namespace: Option<&str>,
         params: &WatchParams,
     ) -> Result<WatchStream<T>, Error> {
+        Ok(WatchStream::new(self.watch_body(resource, namespace, params).await?))
+    }
+    /// As [`Self::watch_as`], for whoever decodes the objects.
+    pub async fn watch_raw(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        params: &WatchParams,
+    ) -> Result<WatchStream<Bytes>, Error> {
+        Ok(WatchStream::raw(self.watch_body(resource, namespace, params).await?))
+    }
+    async fn watch_body(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        params: &WatchParams,
+    ) -> Result<Body, Error> {
         let path = format!("{}{}", resource.collection(namespace), params.query());
         let request = self
             .request(Method::GET, &path)
             .header(header::ACCEPT, params.accept())
             .body(Bytes::new())
             .map_err(|error| Error::Request(error.to_string()))?;
-        let response = self.send(request).await?;
-        Ok(WatchStream::new(response.into_body()))
+        Ok(self.send(request).await?.into_body())
     }
 
     /// Any request: the answer is decoded if it is a success.

@@ -5,7 +5,6 @@ use futures_core::Stream;
 use http_body::Body as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -31,12 +30,25 @@ pub struct WatchStream<K> {
     buffer: BytesMut,
     /// How much of `buffer` is known to hold no line end.
     scanned: usize,
-    kind: PhantomData<fn() -> K>,
+    decode: fn(&Bytes) -> Result<WatchEvent<K>, Error>,
 }
 
 impl<K: DeserializeOwned> WatchStream<K> {
     pub(crate) fn new(body: Body) -> Self {
-        Self { body: Some(body), buffer: BytesMut::new(), scanned: 0, kind: PhantomData }
+        Self::with(body, decode::<K>)
+    }
+}
+
+impl WatchStream<Bytes> {
+    /// Objects as they are on the wire, neither decoded nor copied.
+    pub(crate) fn raw(body: Body) -> Self {
+        Self::with(body, take_apart)
+    }
+}
+
+impl<K> WatchStream<K> {
+    fn with(body: Body, decode: fn(&Bytes) -> Result<WatchEvent<K>, Error>) -> Self {
+        Self { body: Some(body), buffer: BytesMut::new(), scanned: 0, decode }
     }
     fn take_line(&mut self) -> Option<Bytes> {
         loop {
@@ -59,15 +71,21 @@ impl<K: DeserializeOwned> WatchStream<K> {
         self.scanned = 0;
         Poll::Ready(Some(Err(error)))
     }
-    fn deliver(&mut self, line: &[u8]) -> Poll<Option<Result<WatchEvent<K>, Error>>> {
-        match decode(line) {
+    fn deliver(&mut self, line: &Bytes) -> Poll<Option<Result<WatchEvent<K>, Error>>> {
+        match (self.decode)(line) {
             Ok(event) => Poll::Ready(Some(Ok(event))),
             Err(error) => self.fail(error),
         }
     }
 }
 
-impl<K: DeserializeOwned> Stream for WatchStream<K> {
+/// A line that is all there is.
+fn whole_line(data: &Bytes) -> Option<Bytes> {
+    let end = data.iter().position(|&byte| byte == b'\n')?;
+    (end > 0 && end + 1 == data.len()).then(|| data.slice(..end))
+}
+
+impl<K> Stream for WatchStream<K> {
     type Item = Result<WatchEvent<K>, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -80,6 +98,12 @@ impl<K: DeserializeOwned> Stream for WatchStream<K> {
             match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        // A server in this process sends event by event: nothing is copied.
+                        if this.buffer.is_empty()
+                            && let Some(line) = whole_line(&data)
+                        {
+                            return this.deliver(&line);
+                        }
                         this.buffer.extend_from_slice(&data);
                     }
                     if this.buffer.len() > EVENT_MAX_BYTES && !this.buffer.contains(&b'\n') {
@@ -123,22 +147,32 @@ struct OnlyMeta {
     metadata: Meta,
 }
 
-fn decode<K: DeserializeOwned>(line: &[u8]) -> Result<WatchEvent<K>, Error> {
+fn decode<K: DeserializeOwned>(line: &Bytes) -> Result<WatchEvent<K>, Error> {
+    Ok(match take_apart(line)? {
+        WatchEvent::Added(object) => WatchEvent::Added(crate::decode(&object)?),
+        WatchEvent::Modified(object) => WatchEvent::Modified(crate::decode(&object)?),
+        WatchEvent::Deleted(object) => WatchEvent::Deleted(crate::decode(&object)?),
+        WatchEvent::Bookmark { resource_version, initial_events_end } => {
+            WatchEvent::Bookmark { resource_version, initial_events_end }
+        }
+    })
+}
+
+fn take_apart(line: &Bytes) -> Result<WatchEvent<Bytes>, Error> {
     let wire: Wire<'_> = serde_json::from_slice(line).map_err(Error::Decode)?;
-    let object = wire.object.get();
-    let typed = || serde_json::from_str::<K>(object).map_err(Error::Decode);
+    let object = line.slice_ref(wire.object.get().as_bytes());
     Ok(match wire.r#type {
-        "ADDED" => WatchEvent::Added(typed()?),
-        "MODIFIED" => WatchEvent::Modified(typed()?),
-        "DELETED" => WatchEvent::Deleted(typed()?),
+        "ADDED" => WatchEvent::Added(object),
+        "MODIFIED" => WatchEvent::Modified(object),
+        "DELETED" => WatchEvent::Deleted(object),
         "BOOKMARK" => {
-            let object: OnlyMeta = serde_json::from_str(object).map_err(Error::Decode)?;
+            let object: OnlyMeta = crate::decode(&object)?;
             let end = object.metadata.annotations.get("k8s.io/initial-events-end");
             WatchEvent::Bookmark {
                 resource_version: object.metadata.resource_version,
                 initial_events_end: end.is_some_and(|value| value == "true"),
             }
         }
-        _ => return Err(Error::Api(Box::new(ApiStatus::from_body(500, object.as_bytes())))),
+        _ => return Err(Error::Api(Box::new(ApiStatus::from_body(500, &object)))),
     })
 }

@@ -15,7 +15,6 @@ use discovery::Served;
 use informer::{Backoff, Caches, Queue, Recorder, Reflector, Step};
 use reconcile::{Note, NoteKind};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -238,8 +237,8 @@ impl Followers {
 async fn follow(shared: Arc<Shared>, kind: GroupKind, resource: Resource) {
     let mut reflector = Reflector::new(shared.client.clone(), resource);
     reflector.metadata_only = true;
-    let decode = |json: &RawValue| {
-        let partial: Partial = serde_json::from_str(json.get())?;
+    let decode = |json: &[u8]| {
+        let partial: Partial = serde_json::from_slice(json)?;
         let meta = partial.metadata.into_meta();
         let revision = meta.resource_version.as_deref().and_then(|text| text.parse().ok());
         Ok((meta, api::Revision(revision.unwrap_or_default())))

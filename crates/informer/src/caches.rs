@@ -98,8 +98,8 @@ impl Caches {
             let resource = Resource::fixed(target.group(), target.version(), target.plural());
             let reflector = Reflector::new(self.inner.client.clone(), resource);
             tasks.spawn(async move {
-                let decode = |json: &serde_json::value::RawValue| {
-                    let object = target.decode(json.get().as_bytes())?;
+                let decode = |json: &[u8]| {
+                    let object = target.decode(json)?;
                     Ok(with_revision(target, object))
                 };
                 let sink = |step| {

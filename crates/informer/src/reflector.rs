@@ -4,6 +4,7 @@
 //! is listed in pages first. A `410` starts over; any other end resumes where it was.
 use crate::Backoff;
 use api::{Kind, Revision};
+use bytes::Bytes;
 use client::{Client, Error, ListParams, Resource, WatchEvent, WatchParams};
 use futures_util::StreamExt;
 use serde_json::value::RawValue;
@@ -66,8 +67,8 @@ impl Reflector {
     }
     /// Never returns: drop it to stop.
     pub async fn run<K: Kind>(&self, sink: impl FnMut(Step<K>) + Send) {
-        let decode = |json: &RawValue| {
-            let object: K = serde_json::from_str(json.get())?;
+        let decode = |json: &[u8]| {
+            let object: K = serde_json::from_slice(json)?;
             let revision = object.revision();
             Ok((object, revision))
         };
@@ -76,7 +77,7 @@ impl Reflector {
     /// As [`Self::run`], with any way to decode. What cannot be decoded is left out.
     pub async fn run_raw<T: Send>(
         &self,
-        decode: impl Fn(&RawValue) -> Result<(T, Revision), serde_json::Error> + Send + Sync,
+        decode: impl Fn(&[u8]) -> Result<(T, Revision), serde_json::Error> + Send + Sync,
         sink: impl FnMut(Step<T>) + Send,
     ) {
         let mut follow = Follow {
@@ -118,7 +119,7 @@ struct Follow<'a, T, D, S> {
 
 impl<T, D, S> Follow<'_, T, D, S>
 where
-    D: Fn(&RawValue) -> Result<(T, Revision), serde_json::Error>,
+    D: Fn(&[u8]) -> Result<(T, Revision), serde_json::Error>,
     S: FnMut(Step<T>),
 {
     fn failed(&mut self, error: &Error) {
@@ -151,17 +152,14 @@ where
             metadata_only: reflector.metadata_only,
         };
         let namespace = reflector.namespace.as_deref();
-        let mut watch = reflector
-            .client
-            .watch_as::<Box<RawValue>>(&reflector.resource, namespace, &params)
-            .await?;
+        let mut watch = reflector.client.watch_raw(&reflector.resource, namespace, &params).await?;
         let mut initial = Vec::new();
         while let Some(event) = watch.next().await {
             self.event(event?, &mut initial);
         }
         Ok(())
     }
-    fn event(&mut self, event: WatchEvent<Box<RawValue>>, initial: &mut Vec<T>) {
+    fn event(&mut self, event: WatchEvent<Bytes>, initial: &mut Vec<T>) {
         match event {
             WatchEvent::Added(json) | WatchEvent::Modified(json) => {
                 let Some((object, revision)) = self.decoded(&json) else { return };
@@ -192,7 +190,7 @@ where
             }
         }
     }
-    fn decoded(&self, json: &RawValue) -> Option<(T, Revision)> {
+    fn decoded(&self, json: &[u8]) -> Option<(T, Revision)> {
         match (self.decode)(json) {
             Ok(decoded) => Some(decoded),
             Err(error) => {
@@ -218,7 +216,9 @@ where
                 .client
                 .list_as::<Box<RawValue>>(&reflector.resource, namespace, &params)
                 .await?;
-            items.extend(page.items.iter().filter_map(|json| Some(self.decoded(json)?.0)));
+            items.extend(
+                page.items.iter().filter_map(|json| Some(self.decoded(json.get().as_bytes())?.0)),
+            );
             if page.continue_token.is_empty() {
                 let revision = Revision(page.resource_version.parse().unwrap_or_default());
                 self.at = Some(revision);

@@ -4,6 +4,10 @@
 //! command line parser that they do not use.
 use std::process::ExitCode;
 
+/// Half of what the server does is making and letting go of small objects.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
     cli::main(&args)

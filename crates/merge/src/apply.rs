@@ -10,6 +10,7 @@ use crate::{
 use schema::TypeRef;
 use serde_json::Value;
 use std::fmt;
+use std::sync::OnceLock;
 
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -126,16 +127,19 @@ pub fn track_update(
     ignored: &Set,
 ) {
     let mut managers = known_managers(old, new, manager);
-    let base = old.map_or_else(|| nothing(ty), without_managed);
     remove_managed(new);
-    let mut compared = typed::compare(&base, new, ty);
+    let mut compared = match old {
+        Some(old) => typed::compare_unmanaged(old, new, ty),
+        None => typed::compare(&nothing(ty), new, ty),
+    };
     compared.ignore(ignored);
-    let changed = compared.changed();
-    take_away(&mut managers, None, &changed, &compared.removed);
-    let own = changed.difference(&stripped());
+    let removed = std::mem::take(&mut compared.removed);
+    let mut own = compared.into_changed();
+    take_away(&mut managers, None, &own, &removed);
+    own.take_out(stripped());
     if !own.is_empty() {
         let owned = managers.entry(id(manager, Operation::Update)).or_default();
-        owned.set = std::mem::take(&mut owned.set).union(&own);
+        owned.set.take_in(own);
         owned.api_version = manager.api_version.to_owned();
         owned.time = Some(manager.time.to_owned());
     }
@@ -182,7 +186,7 @@ impl Applier<'_> {
             check_conflicts(&managers, &compared)?;
         }
         take_away(&mut managers, Some(&own), &compared.changed(), &compared.removed);
-        let set = set.difference(&stripped());
+        let set = set.difference(stripped());
         if set.is_empty() {
             return Ok((new, managers));
         }
@@ -235,7 +239,8 @@ fn check_conflicts(managers: &Managers, compared: &Compared) -> Result<(), Confl
 fn take_away(managers: &mut Managers, except: Option<&Id>, changed: &Set, removed: &Set) {
     managers.retain(|id, owned| {
         if Some(id) != except {
-            owned.set = owned.set.difference(changed).difference(removed);
+            owned.set.take_out(changed);
+            owned.set.take_out(removed);
         }
         !owned.set.is_empty()
     });
@@ -243,7 +248,7 @@ fn take_away(managers: &mut Managers, except: Option<&Id>, changed: &Set, remove
 
 /// An object that was never tracked is all its unknown makers'.
 fn adopt(managers: &mut Managers, old: &Value, ty: Option<TypeRef<'_>>, manager: &Manager<'_>) {
-    let set = typed::compare(&nothing(ty), old, ty).changed().difference(&stripped());
+    let set = typed::compare(&nothing(ty), old, ty).changed().difference(stripped());
     if set.is_empty() {
         return;
     }
@@ -266,21 +271,24 @@ fn id(manager: &Manager<'_>, operation: Operation) -> Id {
 }
 
 /// What is nobody's.
-fn stripped() -> Set {
-    Set::of(&[
-        &["apiVersion"],
-        &["kind"],
-        &["metadata"],
-        &["metadata", "name"],
-        &["metadata", "namespace"],
-        &["metadata", "creationTimestamp"],
-        &["metadata", "selfLink"],
-        &["metadata", "uid"],
-        &["metadata", "clusterName"],
-        &["metadata", "generation"],
-        &["metadata", "managedFields"],
-        &["metadata", "resourceVersion"],
-    ])
+fn stripped() -> &'static Set {
+    static STRIPPED: OnceLock<Set> = OnceLock::new();
+    STRIPPED.get_or_init(|| {
+        Set::of(&[
+            &["apiVersion"],
+            &["kind"],
+            &["metadata"],
+            &["metadata", "name"],
+            &["metadata", "namespace"],
+            &["metadata", "creationTimestamp"],
+            &["metadata", "selfLink"],
+            &["metadata", "uid"],
+            &["metadata", "clusterName"],
+            &["metadata", "generation"],
+            &["metadata", "managedFields"],
+            &["metadata", "resourceVersion"],
+        ])
+    })
 }
 
 fn nothing(ty: Option<TypeRef<'_>>) -> Value {

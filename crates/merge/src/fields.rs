@@ -4,7 +4,8 @@
 //! go on from there. Keys and values of list elements are kept as their canonical JSON, so that two
 //! spellings of one element are one.
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt};
+use std::collections::{BTreeMap, btree_map::Entry};
+use std::fmt;
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +119,47 @@ impl Set {
     pub fn union(mut self, other: &Set) -> Set {
         self.add(other);
         self
+    }
+
+    /// As [`Self::union`], for one that is not needed any more.
+    pub(crate) fn take_in(&mut self, other: Set) {
+        self.here |= other.here;
+        if self.kids.is_empty() {
+            self.kids = other.kids;
+            return;
+        }
+        for (elem, kid) in other.kids {
+            match self.kids.entry(elem) {
+                Entry::Vacant(place) => drop(place.insert(kid)),
+                Entry::Occupied(mut own) => own.get_mut().take_in(kid),
+            }
+        }
+    }
+
+    /// As [`Self::difference`], in place: what `other` does not touch is not touched.
+    pub(crate) fn take_out(&mut self, other: &Set) {
+        self.here &= !other.here;
+        self.in_each(other, Set::take_out);
+    }
+
+    /// As [`Self::without_trees`], in place.
+    pub(crate) fn take_out_trees(&mut self, other: &Set) {
+        if other.here {
+            *self = Set::default();
+            return;
+        }
+        self.in_each(other, Set::take_out_trees);
+    }
+
+    fn in_each(&mut self, other: &Set, change: impl Fn(&mut Set, &Set)) {
+        for (elem, other) in &other.kids {
+            if let Some(kid) = self.kids.get_mut(elem) {
+                change(kid, other);
+                if kid.is_empty() {
+                    self.kids.remove(elem);
+                }
+            }
+        }
     }
 
     fn add(&mut self, other: &Set) {
@@ -274,5 +316,27 @@ mod tests {
         assert_eq!(a.difference(&b).paths(), [".c", ".a.b"]);
         assert_eq!(a.without_trees(&b).paths(), [".c"]);
         assert_eq!(a.difference(&a), Set::default());
+    }
+
+    #[test]
+    fn in_place_is_as_anew() {
+        let sets = [
+            json!({}),
+            json!({"f:a": {".": {}, "f:b": {}}, "f:c": {}}),
+            json!({"f:a": {}, "f:d": {}}),
+            json!({"f:a": {"f:b": {}, "f:e": {"f:g": {}}}, "f:c": {"i:1": {}}}),
+        ]
+        .map(set);
+        for a in &sets {
+            for b in &sets {
+                let (mut all, mut rest, mut apart) = (a.clone(), a.clone(), a.clone());
+                all.take_in(b.clone());
+                rest.take_out(b);
+                apart.take_out_trees(b);
+                assert_eq!(all, a.clone().union(b));
+                assert_eq!(rest, a.difference(b));
+                assert_eq!(apart, a.without_trees(b));
+            }
+        }
     }
 }

@@ -196,6 +196,11 @@ impl Compared {
     pub(crate) fn changed(&self) -> Set {
         self.added.clone().union(&self.modified)
     }
+    pub(crate) fn into_changed(self) -> Set {
+        let mut changed = self.added;
+        changed.take_in(self.modified);
+        changed
+    }
 
     pub(crate) fn is_same(&self) -> bool {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
@@ -203,26 +208,55 @@ impl Compared {
 
     pub(crate) fn ignore(&mut self, ignored: &Set) {
         for set in [&mut self.added, &mut self.modified, &mut self.removed] {
-            *set = set.without_trees(ignored);
+            set.take_out_trees(ignored);
+        }
+    }
+
+    /// What differs one step further down.
+    fn put(&mut self, elem: impl Fn() -> Elem, kid: Compared) {
+        let own = [&mut self.added, &mut self.modified, &mut self.removed];
+        for (own, kid) in own.into_iter().zip([kid.added, kid.modified, kid.removed]) {
+            if !kid.is_empty() {
+                own.kids.insert(elem(), kid);
+            }
         }
     }
 }
 
 pub(crate) fn compare(old: &Value, new: &Value, ty: Ty<'_>) -> Compared {
-    let mut compared = Compared::default();
-    differences(Some(old), Some(new), ty, &mut Vec::new(), &mut compared);
-    compared
+    differences(Some(old), Some(new), ty)
 }
 
-fn differences(
-    old: Option<&Value>,
-    new: Option<&Value>,
-    ty: Ty<'_>,
-    path: &mut Vec<Elem>,
-    out: &mut Compared,
-) {
+/// As [`compare`], of objects whose `metadata.managedFields` do not count.
+pub(crate) fn compare_unmanaged(old: &Value, new: &Value, ty: Ty<'_>) -> Compared {
+    let mut out = Compared::default();
+    let [Some(old), Some(new)] = [old, new].map(Value::as_object) else {
+        return compare(old, new, ty);
+    };
+    each_member(Some(old), Some(new), |name, old, new| {
+        let ty = child(ty, name);
+        let kid = match (name.as_str(), old, new) {
+            ("metadata", Some(Value::Object(old)), Some(Value::Object(new))) => {
+                let mut out = Compared::default();
+                each_member(Some(old), Some(new), |name, old, new| {
+                    if name != "managedFields" {
+                        let kid = differences(old, new, child(ty, name));
+                        out.put(|| Elem::Field(name.clone()), kid);
+                    }
+                });
+                out
+            }
+            _ => differences(old, new, ty),
+        };
+        out.put(|| Elem::Field(name.clone()), kid);
+    });
+    out
+}
+
+fn differences(old: Option<&Value>, new: Option<&Value>, ty: Ty<'_>) -> Compared {
+    let mut out = Compared::default();
     if old == new {
-        return;
+        return out;
     }
     let shape_of = new.or(old).filter(|value| !value.is_null()).or(old).unwrap_or(&Value::Null);
     let form = form(ty, shape_of);
@@ -237,51 +271,55 @@ fn differences(
         || old.is_some_and(misfit)
         || new.is_some_and(misfit);
     match (old, new) {
-        (None, _) => out.added.insert(path),
-        (_, None) => out.removed.insert(path),
-        (Some(old), Some(new)) if leaf && !same(old, new) => out.modified.insert(path),
+        (None, _) => out.added.here = true,
+        (_, None) => out.removed.here = true,
+        (Some(old), Some(new)) if leaf && !same(old, new) => out.modified.here = true,
         _ => {}
     }
     if leaf {
-        return;
+        return out;
     }
     match form {
         Form::Members => {
-            let (old, new) = (members(old), members(new));
-            for name in union(&old, &new) {
-                path.push(Elem::Field((*name).clone()));
-                differences(
-                    old.get(name).copied(),
-                    new.get(name).copied(),
-                    child(ty, name),
-                    path,
-                    out,
-                );
-                path.pop();
-            }
+            let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+            each_member(old, new, |name, old, new| {
+                let kid = differences(old, new, child(ty, name));
+                out.put(|| Elem::Field(name.clone()), kid);
+            });
         }
         form => {
             let (old, new) = (items(&form, ty, old), items(&form, ty, new));
-            for key in union(&old, &new) {
-                path.push(key.clone());
-                differences(old.get(key).copied(), new.get(key).copied(), elem(ty), path, out);
-                path.pop();
+            for (key, item) in &new {
+                let kid = differences(old.get(key).copied(), Some(item), elem(ty));
+                out.put(|| key.clone(), kid);
+            }
+            for (key, item) in old.iter().filter(|(key, _)| !new.contains_key(key)) {
+                out.put(|| key.clone(), differences(Some(item), None, elem(ty)));
             }
         }
     }
+    out
 }
 
-fn members(value: Option<&Value>) -> BTreeMap<&String, &Value> {
-    value.and_then(Value::as_object).into_iter().flatten().collect()
+/// Every member that one of the objects has, as it is in both.
+fn each_member<'v>(
+    old: Option<&'v Map<String, Value>>,
+    new: Option<&'v Map<String, Value>>,
+    mut each: impl FnMut(&'v String, Option<&'v Value>, Option<&'v Value>),
+) {
+    for (name, value) in new.into_iter().flatten() {
+        each(name, old.and_then(|old| old.get(name)), Some(value));
+    }
+    for (name, value) in old.into_iter().flatten() {
+        if new.is_none_or(|new| !new.contains_key(name)) {
+            each(name, Some(value), None);
+        }
+    }
 }
 
 fn items<'v>(form: &Form<'_>, ty: Ty<'_>, value: Option<&'v Value>) -> BTreeMap<Elem, &'v Value> {
     let items = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     elements(form, ty, items).into_iter().collect()
-}
-
-fn union<'m, K: Ord, V>(a: &'m BTreeMap<K, V>, b: &'m BTreeMap<K, V>) -> BTreeSet<&'m K> {
-    a.keys().chain(b.keys()).collect()
 }
 
 /// Equal, whatever the spelling of numbers.

@@ -18,6 +18,8 @@ const END: &str = "/registry0";
 const DEFINITIONS: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
 /// How long a read waits for the caches to come up to the store.
 const MAX_WAIT: Duration = Duration::from_secs(3);
+/// What every request is judged by is kept decoded, of kinds that have no more objects than this.
+const DECODED_MAX: usize = 1000;
 /// Between attempts to reach a store that is away.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -360,13 +362,16 @@ pub fn store_error(error: store::Error) -> ApiError {
 impl Objects for Caches {
     fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let key = object_key(namespace, name);
-        Some(Arc::new(self.of(group, plural)?.get(&key)?.value()))
+        let cache = self.of(group, plural)?;
+        let item = cache.get(&key)?;
+        Some(if cache.len() <= DECODED_MAX { item.decoded() } else { Arc::new(item.value()) })
     }
     fn list(&self, group: &str, plural: &str, namespace: Option<&str>) -> Vec<Arc<Value>> {
         let Some(cache) = self.of(group, plural) else { return Vec::new() };
         let map = cache.snapshot(0).map;
         let items = super::slice(&map, namespace.unwrap_or_default(), None);
-        items.map(|item| Arc::new(item.value())).collect()
+        let few = map.len() <= DECODED_MAX;
+        items.map(|item| if few { item.decoded() } else { Arc::new(item.value()) }).collect()
     }
 }
 

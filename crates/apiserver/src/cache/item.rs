@@ -23,6 +23,8 @@ pub struct Item {
     fields: Box<[Box<str>]>,
     /// The object in protobuf, as it is in a list; once someone has listed it so.
     part: OnceLock<Bytes>,
+    /// The object, decoded; once someone has judged by it.
+    decoded: OnceLock<Arc<Value>>,
 }
 
 /// Labels and fields that an object must have.
@@ -66,6 +68,7 @@ impl Item {
             labels: labels.into(),
             fields: row.fields().iter().map(field).collect(),
             part: OnceLock::new(),
+            decoded: OnceLock::new(),
         }
     }
 
@@ -86,6 +89,10 @@ impl Item {
     /// The object, decoded.
     pub fn value(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+    /// As [`Item::value`], and kept from then on.
+    pub fn decoded(&self) -> Arc<Value> {
+        self.decoded.get_or_init(|| Arc::new(self.value())).clone()
     }
     pub fn field(&self, field: Field) -> &str {
         match field {

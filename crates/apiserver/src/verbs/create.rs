@@ -45,14 +45,14 @@ pub(crate) async fn insert(
     }
     let generate = meta::text(&value, "generateName").to_owned();
     let generated = meta::text(&value, "name").is_empty() && !generate.is_empty();
+    if !generated {
+        return insert_named(context, value, applied, dry_run).await;
+    }
     for attempt in 1.. {
         let mut attempted = value.clone();
-        if generated {
-            meta::of(&mut attempted).insert("name".into(), meta::generate_name(&generate).into());
-        }
+        meta::of(&mut attempted).insert("name".into(), meta::generate_name(&generate).into());
         match insert_named(context, attempted, applied, dry_run).await {
-            Err(error)
-                if generated && error.reason == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
+            Err(error) if error.reason == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
             result => return result,
         }
     }

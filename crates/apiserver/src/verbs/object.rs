@@ -51,9 +51,8 @@ pub(crate) fn encode(
     match wanted.form {
         Form::Object => codec::encode(gvk, wanted.encoding, converted(row, json)),
         Form::Metadata => {
-            let value = tabular::partial(&parse(&json), wanted.meta_version);
             let kind = tabular::partial_gvk(wanted.meta_version, false);
-            codec::encode(&kind, wanted.encoding, value.to_string().into())
+            codec::encode(&kind, wanted.encoding, metadata_alone(&kind, &json))
         }
         Form::Table => {
             let object = codec::from_stored(row, parse(&json));
@@ -66,6 +65,22 @@ pub(crate) fn encode(
             codec::encode(&tabular::table_gvk(wanted.meta_version), wanted.encoding, text.into())
         }
     }
+}
+
+/// An object of `kind` that has nothing but the metadata of the one that is given: it is not
+/// decoded for that.
+fn metadata_alone(kind: &api::Gvk, json: &[u8]) -> Bytes {
+    #[derive(serde::Deserialize)]
+    struct Only<'a> {
+        #[serde(borrow)]
+        metadata: Option<&'a serde_json::value::RawValue>,
+    }
+    let only = serde_json::from_slice::<Only<'_>>(json).ok().and_then(|only| only.metadata);
+    let metadata = only.map_or("{}", serde_json::value::RawValue::get);
+    let (name, version) = (&kind.kind, kind.api_version());
+    Bytes::from(format!(
+        "{{\"kind\":\"{name}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata}}}"
+    ))
 }
 
 /// An object of a list. Protobuf is kept with the object: the same objects are listed again.
@@ -106,11 +121,10 @@ fn pretty(context: &Context, wanted: Wanted, bytes: Bytes) -> Bytes {
     if wanted.encoding != Encoding::Json {
         return bytes;
     }
-    let mut out = if asked {
-        serde_json::to_vec_pretty(&parse(&bytes)).unwrap_or_else(|_| bytes.to_vec())
-    } else {
-        bytes.to_vec()
-    };
+    let lines = asked.then(|| serde_json::to_vec_pretty(&parse(&bytes)).ok()).flatten();
+    let text = lines.as_deref().unwrap_or(&bytes);
+    let mut out = Vec::with_capacity(text.len() + 1);
+    out.extend_from_slice(text);
     out.push(b'\n');
     out.into()
 }
