@@ -12,6 +12,7 @@ mod codec;
 mod config;
 mod discovery;
 mod expiry;
+mod gather;
 mod identity;
 mod in_process;
 mod kinds;

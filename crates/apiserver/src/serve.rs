@@ -1,5 +1,6 @@
 //! The server on a socket: TLS with optional client certificates, HTTP/1.1 and HTTP/2.
 use crate::body;
+use crate::gather::Gather;
 use crate::server::{ConnInfo, Server};
 use authn::user_of_certificate;
 use http::Request;
@@ -108,6 +109,7 @@ async fn connection(
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let user = certificates.first().and_then(|cert| user_of_certificate(cert));
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let conn = ConnInfo { peer: Some(peer), user };
     let mut stopped = Box::pin(server.stopped());
     let silence = silent_for(server.config.first_request);
@@ -129,6 +131,7 @@ async fn connection(
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(Duration::from_secs(60));
+    let stream = Gather::new(stream, http2);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {

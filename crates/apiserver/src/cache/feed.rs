@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use store::{Change, Entry, Expect, ReadAt, Revision, Store};
 use tokio::sync::watch;
@@ -39,6 +39,24 @@ pub struct Caches {
     /// The last revision that this server has written.
     written: AtomicU64,
     observers: Vec<Arc<dyn Observer>>,
+    /// What this server is writing, by key: it need not be decoded when it comes back.
+    underway: Mutex<HashMap<String, (Bytes, Value)>>,
+}
+
+/// What did not come to be written, or whose writer has gone, is forgotten.
+struct Lost<'a> {
+    caches: &'a Caches,
+    key: &'a str,
+    bytes: &'a Bytes,
+    failed: bool,
+}
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        if self.failed {
+            drop(self.caches.arrived(self.key, self.bytes));
+        }
+    }
 }
 
 impl Caches {
@@ -64,6 +82,7 @@ impl Caches {
             progress: watch::Sender::new(0),
             written: AtomicU64::new(0),
             observers,
+            underway: Mutex::default(),
         }
     }
 
@@ -116,6 +135,34 @@ impl Caches {
         Ok(entry)
     }
 
+    /// As [`Self::put`], with what the bytes say.
+    pub async fn put_object(
+        &self,
+        key: &str,
+        (bytes, mut object): (Bytes, Value),
+        expect: Expect,
+    ) -> Result<Entry, store::Error> {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+            metadata.remove("selfLink");
+        }
+        self.underway().insert(key.to_owned(), (bytes.clone(), object));
+        let mut lost = Lost { caches: self, key, bytes: &bytes, failed: true };
+        let written = self.put(key, bytes.clone(), expect).await;
+        lost.failed = written.is_err();
+        written
+    }
+
+    fn underway(&self) -> MutexGuard<'_, HashMap<String, (Bytes, Value)>> {
+        self.underway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The object that was written with these bytes, if it was by this server.
+    fn arrived(&self, key: &str, bytes: &Bytes) -> Option<Value> {
+        let mut underway = self.underway();
+        underway.get(key).filter(|(written, _)| written == bytes)?;
+        underway.remove(key).map(|(_, object)| object)
+    }
+
     /// Deletes, for requests of this server; yields the deletion's revision.
     pub async fn delete(&self, key: &str, expect: Revision) -> Result<Revision, store::Error> {
         let (_, at) = self.store.delete(key, expect).await?;
@@ -131,12 +178,13 @@ impl Caches {
 
     /// Reads everything, and returns where the watch has to begin.
     pub async fn load(&self) -> Result<Revision, store::Error> {
+        self.underway().clear();
         let page = self.store.range(PREFIX.to_owned()..END.to_owned(), ReadAt::Latest, 0).await?;
         self.define_all(&page.entries);
         let mut maps: HashMap<Id, Map> = HashMap::new();
         for entry in &page.entries {
             let Some((cache, key)) = self.place(&entry.key) else { continue };
-            let Some((item, value)) = decode(&cache, key, entry) else { continue };
+            let Some((item, value)) = decode(&cache, key, entry, None) else { continue };
             let (group, plural) = cache.row.info().storage();
             for observer in &self.observers {
                 observer.changed(group, plural, key, Some(&value));
@@ -263,7 +311,7 @@ impl Caches {
         let page = self.store.range(prefix.clone()..end, ReadAt::Latest, 0).await?;
         let cache = Cache::new(row);
         let items = page.entries.iter().filter_map(|entry| {
-            let (item, _) = decode(&cache, entry.key.strip_prefix(&prefix)?, entry)?;
+            let (item, _) = decode(&cache, entry.key.strip_prefix(&prefix)?, entry, None)?;
             Some((Arc::clone(&item.key), item))
         });
         let map = items.collect();
@@ -284,7 +332,8 @@ impl Caches {
 
     fn stored(&self, entry: &Entry) {
         let Some((cache, key)) = self.place(&entry.key) else { return };
-        let Some((item, value)) = decode(&cache, key, entry) else { return };
+        let known = self.arrived(&entry.key, &entry.value);
+        let Some((item, value)) = decode(&cache, key, entry, known) else { return };
         let (group, plural) = cache.row.info().storage();
         for observer in &self.observers {
             observer.changed(group, plural, key, Some(&value));
@@ -318,8 +367,14 @@ pub fn store_key(row: &Row, key: &str) -> String {
     format!("{PREFIX}{group}/{plural}/{key}")
 }
 
-fn decode(cache: &Cache, key: &str, entry: &Entry) -> Option<(Arc<Item>, Value)> {
-    match serde_json::from_slice::<Value>(&entry.value) {
+/// `known` is what is in the entry, where that is known.
+fn decode(
+    cache: &Cache,
+    key: &str,
+    entry: &Entry,
+    known: Option<Value>,
+) -> Option<(Arc<Item>, Value)> {
+    match known.map_or_else(|| serde_json::from_slice(&entry.value), Ok) {
         Ok(mut value) => {
             let key = Arc::from(key);
             let (row, revision) = (&cache.row, entry.modified.0);

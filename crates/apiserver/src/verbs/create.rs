@@ -120,7 +120,8 @@ async fn insert_named(
         admission::validate(&world, &request, &value)?;
     }
     context.warnings.extend(row.warnings(&value, None));
-    let bytes = canonical(&codec::to_stored(&row, value));
+    let stored = codec::to_stored(&row, value);
+    let bytes = canonical(&stored);
     if dry_run {
         let (namespace, name) = (&context.info.namespace, &name);
         let (group, plural) = info.storage();
@@ -131,7 +132,7 @@ async fn insert_named(
         return Ok(bytes);
     }
     let key = feed::store_key(&row, &feed::object_key(&context.info.namespace, &name));
-    match server.caches.put(&key, bytes.clone(), Expect::Absent).await {
+    match server.caches.put_object(&key, (bytes.clone(), stored), Expect::Absent).await {
         Ok(entry) => {
             lease.commit();
             Ok(with_revision(&bytes, entry.modified.0))

@@ -186,7 +186,8 @@ async fn attempt(
     }
     context.warnings.extend(row.warnings(&new, Some(&old.value)));
     let gone = is_done(&new);
-    let bytes = canonical(&codec::to_stored(&row, new));
+    let stored = codec::to_stored(&row, new);
+    let bytes = canonical(&stored);
     if dry_run {
         return Ok(Attempt::Done(with_revision(&bytes, old.revision)));
     }
@@ -203,7 +204,8 @@ async fn attempt(
             Err(error) => Err(feed::store_error(error)),
         };
     }
-    match caches.put(&key, bytes.clone(), Expect::At(Revision(old.revision))).await {
+    let expect = Expect::At(Revision(old.revision));
+    match caches.put_object(&key, (bytes.clone(), stored), expect).await {
         Ok(entry) => {
             lease.commit();
             Ok(Attempt::Done(with_revision(&bytes, entry.modified.0)))

@@ -19,9 +19,10 @@ use futures_util::stream;
 use http::{Request, Response, StatusCode};
 use serde_json::json;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::Sleep;
 
 /// How long a watch lives that does not say: this and up to as much again, so that the watches of
 /// a fleet do not all come back at once.
@@ -58,8 +59,9 @@ struct Watching {
     initial_end: Option<u64>,
     error: Option<ApiError>,
     subscription: Option<Subscription>,
-    ends: Instant,
-    stopping: tokio::sync::watch::Receiver<bool>,
+    /// Made once, not for every event.
+    ends: Pin<Box<Sleep>>,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     told_columns: bool,
 }
 
@@ -80,8 +82,8 @@ async fn begin(context: &Context, wanted: Wanted) -> Result<Watching, ApiError> 
         initial_end: None,
         error: None,
         subscription: None,
-        ends: Instant::now() + life(query)?,
-        stopping: context.server.stopping(),
+        ends: Box::pin(tokio::time::sleep(life(query)?)),
+        stopped: Box::pin(context.server.stopped()),
         told_columns: false,
     };
     let version = query.get("resourceVersion");
@@ -157,9 +159,10 @@ impl Watching {
         }
         let subscription = self.subscription.as_mut()?;
         let delivery = tokio::select! {
+            biased;
+            () = &mut self.ends => return None,
+            () = &mut self.stopped => return None,
             delivery = subscription.next() => delivery?,
-            () = tokio::time::sleep_until(self.ends) => return None,
-            _ = self.stopping.wait_for(|stop| *stop) => return None,
         };
         Some(match delivery {
             Delivery::Bookmark(revision) => self.bookmark(revision, false),
