@@ -89,6 +89,10 @@ fn bound(name: &str, node: &str, binding: &Value) -> update::Make {
                 new["metadata"][kind][key] = value.clone();
             }
         }
+        // The room that was made for it has served its purpose.
+        if let Some(status) = new["status"].as_object_mut() {
+            status.remove("nominatedNodeName");
+        }
         scheduled(&mut new);
         Ok(new)
     })

@@ -24,6 +24,9 @@ async fn a_pod_is_bound_once_and_ends_with_grace() {
     let made = lab.post(PODS, pod("p")).await.ok();
     assert_eq!(made["status"]["phase"], "Pending");
     assert_eq!(made["spec"]["serviceAccountName"], "default");
+    let nominated = json!({ "status": { "nominatedNodeName": "n1" } });
+    let told = lab.send("PATCH", &format!("{PODS}/p/status"), nominated).await.ok();
+    assert_eq!(told["status"]["nominatedNodeName"], "n1");
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "p" },
         "target": { "kind": "Node", "name": "n1" },
@@ -31,6 +34,7 @@ async fn a_pod_is_bound_once_and_ends_with_grace() {
     lab.post(&format!("{PODS}/p/binding"), binding.clone()).await.ok();
     let bound = lab.get(&format!("{PODS}/p")).await.ok();
     assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["status"]["nominatedNodeName"], Value::Null);
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
     lab.post(&format!("{PODS}/p/binding"), binding).await.refused(
         409,
