@@ -1,7 +1,7 @@
 //! TLS connections in, requests to the handler.
 use crate::{Caller, Node, handler};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,6 +17,8 @@ use tokio_rustls::TlsAcceptor;
 /// Connections at once; more wait.
 const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the head of a request, also of the first and the next one.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The node's certificate with its key, and the authority that clients' certificates come from.
 #[derive(Debug, Clone)]
@@ -66,7 +68,9 @@ pub async fn serve(
                     Ok::<_, std::convert::Infallible>(reply)
                 }
             });
-            let builder = auto::Builder::new(TokioExecutor::new());
+            // One version: to look for another, any time may be spent on the first bytes.
+            let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the node API broke");
