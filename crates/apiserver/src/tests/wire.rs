@@ -235,6 +235,46 @@ async fn streams_reach_the_node_as_they_are() {
     none.refused(400, "container x is not valid for pod p");
 }
 
+/// A WebSocket of what is behind a proxy goes through as it is.
+#[tokio::test]
+async fn proxies_pass_upgrades_on() {
+    let lab = Lab::new().await;
+    let address = serving(&lab).await;
+    let (port, node) = node(&lab).await;
+    let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
+    lab.post("/api/v1/nodes", body).await.ok();
+    let status = json!({ "status": {
+        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
+    }});
+    lab.send("PATCH", "/api/v1/nodes/n/status", status).await.ok();
+    let mut stream = connect(&lab, address).await;
+    // Without a path, too: only plain requests are sent to the root.
+    let request = "GET /api/v1/nodes/n/proxy?a=b HTTP/1.1\r\nHost: here:1\r\n\
+                   Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mine, \
+                   base64url.bearer.authorization.k8s.io.c2VjcmV0\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = head(&mut stream).await;
+    assert!(answer.starts_with("http/1.1 101"), "{answer}");
+    stream.write_all(b"hello").await.unwrap();
+    let mut echo = [0; 5];
+    stream.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"hello");
+    let seen = node.await.unwrap();
+    assert!(seen.starts_with("get /?a=b http/1.1\r\n"), "{seen}");
+    for line in [
+        "upgrade: websocket",
+        "host: here:1",
+        "sec-websocket-key: dghlihnhbxbszsbub25jzq==",
+        "sec-websocket-protocol: mine",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-uri: /api/v1/nodes/n/proxy",
+    ] {
+        assert!(seen.contains(&format!("\r\n{line}\r\n")), "no {line}: {seen}");
+    }
+}
+
 #[tokio::test]
 async fn evictions_keep_to_budgets() {
     let lab = Lab::new().await;
