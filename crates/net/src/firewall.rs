@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 use crate::config::Result;
-use crate::netlink::{Buf, Message, NLM_F_DUMP, Socket, as_text, attr, attrs, io_error};
+use crate::netlink::{Buf, Message, NLM_F_DUMP, Socket, allow, as_text, attr, attrs, io_error};
 use crate::nft::{Nft, Place, Transaction, as_be32};
 
 const GETCHAIN: u16 = 4;
@@ -102,7 +102,10 @@ pub(crate) fn open(nft: &mut Nft, passes: &Passes) -> Result<()> {
         let wanted = if shut { passes.rules(chain.hook) } else { Vec::new() };
         let comments: Vec<String> = wanted.iter().map(|rule| passes.comment(rule)).collect();
         let ours = |rule: &&Seen| rule.comment.starts_with(&own);
-        let at_head = seen.iter().map(|rule| &rule.comment).take(comments.len()).eq(&comments);
+        // Others of Kybern's may come first: if each wanted to be the very first, none would rest.
+        let foreign = |rule: &&Seen| !rule.comment.starts_with(crate::names::TABLES);
+        let rest = seen.iter().filter(|rule| ours(rule) || foreign(rule));
+        let at_head = rest.map(|rule| &rule.comment).take(comments.len()).eq(&comments);
         if at_head && seen.iter().filter(ours).count() == comments.len() {
             continue;
         }
@@ -140,7 +143,8 @@ pub(crate) fn close(nft: &mut Nft, marks: &[String]) -> Result<()> {
             transaction.delete_rule(&chain.place, rule.handle);
         }
         if seen.iter().any(|rule| ours(&rule)) {
-            nft.commit(transaction)?;
+            // Gone meanwhile is as wanted.
+            allow(nft.commit(transaction), &[libc::ENOENT])?;
         }
     }
     Ok(())
@@ -305,6 +309,45 @@ mod tests {
                 assert_eq!(comments(&ns, &places), before);
             }
         }
+    }
+
+    #[test]
+    fn several_who_open_a_firewall_come_to_rest() {
+        if !root() {
+            return;
+        }
+        let ns = Ns::new();
+        let places = table(&ns, libc::NFPROTO_IPV4, DROP, false);
+        let mut nft = ns.run(|| Nft::open().unwrap());
+        let passes = |mark: &str| Passes {
+            mark: mark.to_owned(),
+            networks: vec!["10.244.0.0/16".parse().unwrap()],
+            own: vec![Ipv4Addr::new(10, 244, 0, 1)],
+        };
+        let all = [passes("kybern-a"), passes("kybern-a-lab"), passes("kybern-b")];
+        for passes in &all {
+            open(&mut nft, passes).unwrap();
+        }
+        let mut handles = || -> Vec<u64> {
+            let all = places.iter().flat_map(|place| rules(&mut nft, place).unwrap());
+            all.map(|rule| rule.handle).collect()
+        };
+        let rest = handles();
+        assert_eq!(rest.len(), 9);
+        let mut again = ns.run(|| Nft::open().unwrap());
+        for passes in &all {
+            open(&mut again, passes).unwrap();
+        }
+        assert_eq!(handles(), rest, "nothing was to be done");
+        // A rule of somebody else's before ours is another matter.
+        let mut transaction = Transaction::new("filter");
+        transaction.insert_rule(&places[1], &vec![Stmt::CtInvalid, Stmt::Drop], "somebody's");
+        again.commit(transaction).unwrap();
+        open(&mut again, &all[0]).unwrap();
+        let comments = comments(&ns, &places[1..]);
+        assert!(comments[0].starts_with("kybern-a:"), "{comments:?}");
+        close(&mut again, &["kybern-a".to_owned(), "kybern-a-lab".to_owned()]).unwrap();
+        assert_eq!(handles().len(), 4, "the other cluster's, and somebody's");
     }
 
     /// Tries until it works; fails when patience ends.
