@@ -65,7 +65,8 @@ pub fn forward_policy_is_drop() -> io::Result<bool> {
 fn verdict(entries: &[u8], at: usize) -> Option<i32> {
     let entry = entries.get(at..at.checked_add(ENTRY_BYTES)?)?;
     let target = u16::from_ne_bytes([entry[TARGET_OFFSET], entry[TARGET_OFFSET + 1]]);
-    let verdict = at + usize::from(target) + TARGET_BYTES;
+    let target = Some(usize::from(target)).filter(|target| *target >= ENTRY_BYTES)?;
+    let verdict = at + target + TARGET_BYTES;
     let bytes = entries.get(verdict..verdict + 4)?;
     Some(i32::from_ne_bytes(bytes.try_into().ok()?))
 }
