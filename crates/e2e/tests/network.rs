@@ -53,6 +53,55 @@ fn ports_of_nodes_answer_on_loopback() {
 }
 
 #[test]
+fn clients_with_affinity_stay_when_the_agent_starts_again() {
+    let Some(cluster) = Cluster::up(&[]) else { return };
+    web(&cluster, "3");
+    cluster.kubectl(&[
+        "patch",
+        "service",
+        "web",
+        "-p",
+        r#"{"spec":{"sessionAffinity":"ClientIP"}}"#,
+    ]);
+    let address = |name: &str| {
+        let service = cluster.get(&["service", name]);
+        format!("{}:80", service["spec"]["clusterIP"].as_str().unwrap())
+    };
+    let host = |address: &str| {
+        let answer = http(address)?;
+        answer.lines().find(|line| line.starts_with("Hostname:")).map(str::to_owned)
+    };
+    let web = address("web");
+    let first = until("the Service keeps to one pod", || {
+        let first = host(&web)?;
+        (0..10).all(|_| host(&web).as_ref() == Some(&first)).then_some(first)
+    });
+    let agent = || {
+        let status = cluster.kybern(&["status", "--output", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let mut components = status["components"].as_array().unwrap().iter();
+        components.find(|c| c["name"] == "agent-kybern").unwrap()["pid"].as_i64()
+    };
+    let pid = agent().unwrap();
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    until("the agent is started again", || agent().filter(|now| *now != pid));
+    // A Service that is new to it answers: it has made all rules anew.
+    cluster.kubectl(&[
+        "expose",
+        "deployment",
+        "web",
+        "--name=late",
+        "--port=80",
+        "--target-port=8080",
+    ]);
+    let late = address("late");
+    until("a later Service", || host(&late));
+    for _ in 0..10 {
+        assert_eq!(host(&web).as_ref(), Some(&first));
+    }
+}
+
+#[test]
 fn proxies_lead_to_pods_and_services() {
     let Some(cluster) = Cluster::up(&[]) else { return };
     web(&cluster, "1");
