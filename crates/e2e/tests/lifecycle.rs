@@ -91,7 +91,15 @@ fn a_foreground_that_is_killed_is_taken_over() {
     first.wait().unwrap();
     say(&mut stream, "nobody waits for it");
     let mut second = start();
-    let error = until("it has taken over", || {
+    until("it has taken over", || {
+        // One more before that would take over itself, and stay.
+        let file = std::fs::metadata(cluster.data_dir().join("run/foreground")).ok()?;
+        let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&file));
+        let holder = format!(" {} ", second.id());
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().any(|lock| lock.contains(&inode) && lock.contains(&holder)).then_some(())
+    });
+    let error = until("it is done with its work", || {
         let third = cluster.command(&["up", "--foreground", "--quiet"]).output().unwrap();
         let error = e2e::text(&third.stderr);
         (!error.contains("at work")).then_some(error)
