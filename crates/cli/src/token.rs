@@ -1,7 +1,7 @@
 //! `kybern token create`: lets another machine join.
 use crate::output::{Format, show};
-use crate::{Folder, cluster, server};
-use anyhow::Result;
+use crate::{Folder, cluster, process, server};
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::time::Duration;
@@ -33,6 +33,11 @@ impl Token {
         let Command::Create { folder, ttl_hours, output } = self.command;
         let dir = folder.open()?;
         let cluster = cluster::existing(&dir)?;
+        ensure!(
+            process::running(&dir, "server").is_some(),
+            "the cluster in {} is stopped: `kybern up` starts it",
+            dir.root().display()
+        );
         let access = server::Access::load(&dir)?;
         let token = access.join_token(Duration::from_secs(ttl_hours * 3600))?;
         let url = cluster.advertise_url()?;

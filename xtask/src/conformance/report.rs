@@ -26,8 +26,8 @@ pub(crate) struct Results {
     pub(crate) folder: PathBuf,
     /// Somebody ended the run.
     pub(crate) interrupted: bool,
-    /// What was running when it was ended: no verdict.
-    pub(crate) cut: Vec<String>,
+    /// What was running when the run was ended, or its time was over: no verdict of its own.
+    pub(crate) cut: Ledger,
 }
 
 /// What the runner said of each test until it died, where there is no report.
@@ -81,7 +81,8 @@ impl Results {
             "skipped" | "pending" | "" => return,
             _ => Verdict::Fail,
         };
-        let is_cut = matches!(state, "interrupted" | "aborted");
+        let is_cut = matches!(state, "interrupted" | "aborted")
+            || reason().starts_with("A suite timeout occurred");
         if !is_test {
             if verdict == Verdict::Fail && !is_cut {
                 self.faults.push(reason());
@@ -92,15 +93,16 @@ impl Results {
         let words: Vec<&str> =
             texts.chain(std::iter::once(&spec["LeafNodeText"])).filter_map(Value::as_str).collect();
         let name = words.join(" ");
+        let seconds = spec["RunTime"].as_f64().unwrap_or_default() / 1e9;
+        let line = Line { verdict, seconds, commit: commit.to_owned() };
         if is_cut {
-            self.cut.push(name);
+            self.cut.insert(name, line);
             return;
         }
-        let seconds = spec["RunTime"].as_f64().unwrap_or_default() / 1e9;
         if verdict == Verdict::Fail {
             self.reasons.insert(name.clone(), reason());
         }
-        self.ran.insert(name, Line { verdict, seconds, commit: commit.to_owned() });
+        self.ran.insert(name, line);
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
@@ -149,7 +151,7 @@ impl Results {
         for fault in &self.faults {
             println!("FAULT of the suite or its preparation: {fault}");
         }
-        for name in &self.cut {
+        for name in self.cut.keys() {
             println!("CUT {name}");
         }
         let failed = self.failures();
@@ -174,6 +176,8 @@ mod tests {
              "State": "skipped"},
             {"LeafNodeType": "It", "ContainerHierarchyTexts": [], "LeafNodeText": "half",
              "State": "interrupted"},
+            {"LeafNodeType": "It", "ContainerHierarchyTexts": [], "LeafNodeText": "late",
+             "State": "timedout", "Failure": {"Message": "A suite timeout occurred"}},
             {"LeafNodeType": "SynchronizedBeforeSuite", "LeafNodeText": "", "State": "failed",
              "Failure": {"Message": "no nodes"}},
         ]}]);
@@ -184,7 +188,7 @@ mod tests {
         assert_eq!(results.ran.len(), 2);
         assert_eq!(results.faults, ["no nodes"]);
         assert_eq!(results.failures(), 1);
-        assert_eq!(results.cut, ["half"]);
+        assert_eq!(results.cut.keys().collect::<Vec<_>>(), ["half", "late"]);
     }
 
     #[test]

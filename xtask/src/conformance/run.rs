@@ -95,7 +95,11 @@ pub(crate) fn run(cache: &Cache, options: &Options) -> Result<()> {
         against: options.against.clone(),
         keep: options.keep,
     };
-    let results = judge(cache, &groups, &plan)?;
+    let mut results = judge(cache, &groups, &plan)?;
+    if !results.interrupted {
+        // Nobody ended it: it was still running when the time was over.
+        results.ran.append(&mut results.cut);
+    }
     // Even if the suite's preparation failed: what ran has run.
     if let Some(path) = options.ledger() {
         ledger::update(&path, &groups, &results.ran)?;
