@@ -1,4 +1,5 @@
 //! What the commands tell people and scripts: outputs, exit codes, kubeconfigs.
+#![allow(clippy::unwrap_used)]
 use e2e::{Cluster, text};
 use serde_json::Value;
 use std::path::Path;

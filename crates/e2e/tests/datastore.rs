@@ -1,4 +1,5 @@
 //! A cluster whose objects are in an etcd, as Debian packages it.
+#![allow(clippy::unwrap_used)]
 use e2e::{Background, Cluster, until};
 use pki::{Authority, Profile};
 use std::net::{IpAddr, Ipv4Addr};
