@@ -13,6 +13,7 @@ use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 const NODE_PATIENCE: Duration = Duration::from_secs(90);
@@ -106,9 +107,10 @@ impl Up {
             return Err(error);
         }
         self.tell(&dir, &cluster, &progress);
+        let told = self.foreground.then(Told::listen).transpose()?;
         // Other commands may do their work while this one only waits.
         drop(lock);
-        if self.foreground { stay(&dir) } else { Ok(()) }
+        told.map_or(Ok(()), |told| told.stay(&dir))
     }
 
     /// What was typed, what was decided before, and what this machine has free, in that order.
@@ -391,34 +393,49 @@ fn single_node_ip() -> Result<Option<Ipv4Addr>> {
     })
 }
 
-/// Waits for a signal or for the end of a process; then ends the rest. Pods go on.
-fn stay(dir: &DataDir) -> Result<()> {
-    let processes = process::all_running(dir);
-    let (gone, mut ended) = tokio::sync::mpsc::unbounded_channel();
-    // They need not be children of this process: the kernel tells each of their ends to a thread.
-    for supervisor in processes.iter().filter_map(|process| process.supervisor) {
-        let gone = gone.clone();
-        std::thread::spawn(move || {
-            process::await_end(supervisor);
-            let _ = gone.send(supervisor.pid);
-        });
+/// Who stays in the foreground listens to what it is told, from before others can see it stay.
+struct Told {
+    runtime: tokio::runtime::Runtime,
+    term: Signal,
+    int: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Self> {
+        let runtime = crate::runtime_for_command()?;
+        let _inside = runtime.enter();
+        let term = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+        let int = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
+        drop(_inside);
+        Ok(Self { runtime, term, int })
     }
-    let runtime = crate::runtime_for_command()?;
-    let ended = runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = term.recv() => anyhow::Ok(None),
-            _ = int.recv() => Ok(None),
-            pid = ended.recv() => Ok(pid),
+
+    /// Waits for a signal or for the end of a process; then ends the rest. Pods go on.
+    fn stay(mut self, dir: &DataDir) -> Result<()> {
+        let processes = process::all_running(dir);
+        let (gone, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        // They need not be children of this process: the kernel tells each of their ends to a
+        // thread.
+        for supervisor in processes.iter().filter_map(|process| process.supervisor) {
+            let gone = gone.clone();
+            std::thread::spawn(move || {
+                process::await_end(supervisor);
+                let _ = gone.send(supervisor.pid);
+            });
         }
-    })?;
-    for process in processes.iter().rev() {
-        process::stop_component(process, Duration::from_secs(10));
-    }
-    match ended {
-        None => Ok(()),
-        Some(pid) => bail!("process {pid} of the cluster ended: see `kybern logs`"),
+        let ended = self.runtime.block_on(async {
+            tokio::select! {
+                _ = self.term.recv() => None,
+                _ = self.int.recv() => None,
+                pid = ended.recv() => pid,
+            }
+        });
+        for process in processes.iter().rev() {
+            process::stop_component(process, Duration::from_secs(10));
+        }
+        match ended {
+            None => Ok(()),
+            Some(pid) => bail!("process {pid} of the cluster ended: see `kybern logs`"),
+        }
     }
 }

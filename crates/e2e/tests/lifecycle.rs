@@ -91,20 +91,7 @@ fn a_foreground_that_is_killed_is_taken_over() {
     first.wait().unwrap();
     say(&mut stream, "nobody waits for it");
     let mut second = start();
-    until("it has taken over", || {
-        // One more before that would take over itself, and stay.
-        let file = std::fs::metadata(cluster.data_dir().join("run/foreground")).ok()?;
-        let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&file));
-        let holder = format!(" {} ", second.id());
-        let locks = std::fs::read_to_string("/proc/locks").ok()?;
-        locks.lines().any(|lock| lock.contains(&inode) && lock.contains(&holder)).then_some(())
-    });
-    let error = until("it is done with its work", || {
-        let third = cluster.command(&["up", "--foreground", "--quiet"]).output().unwrap();
-        let error = e2e::text(&third.stderr);
-        (!error.contains("at work")).then_some(error)
-    });
-    assert!(error.contains("is running"), "{error}");
+    stays(&cluster, &second);
     assert_eq!([running("server"), running("agent-kybern")], before);
     say(&mut stream, "somebody does again");
     // It ends when a part of it does, so that the service manager sees it.
@@ -115,10 +102,29 @@ fn a_foreground_that_is_killed_is_taken_over() {
     assert!(e2e::text(&second.wait_with_output().unwrap().stderr).contains("ended"));
     let mut last = start();
     ready();
+    stays(&cluster, &last);
     say(&mut stream, "all the time");
     let asked = std::process::Command::new("kill").arg(last.id().to_string()).status().unwrap();
     assert!(asked.success() && last.wait().unwrap().success());
     say(&mut stream, "even after the end");
+}
+
+/// Waits until the foreground that has begun only waits: only then others hear that it runs.
+fn stays(cluster: &Cluster, foreground: &std::process::Child) {
+    until("it has taken over", || {
+        // One more before that would take over itself, and stay.
+        let file = std::fs::metadata(cluster.data_dir().join("run/foreground")).ok()?;
+        let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&file));
+        let holder = format!(" {} ", foreground.id());
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().any(|lock| lock.contains(&inode) && lock.contains(&holder)).then_some(())
+    });
+    let error = until("it is done with its work", || {
+        let another = cluster.command(&["up", "--quiet"]).output().unwrap();
+        let error = e2e::text(&another.stderr);
+        (!error.contains("at work")).then_some(error)
+    });
+    assert!(error.contains("is running"), "{error}");
 }
 
 /// A connection through a Service to a pod that says what it hears.
