@@ -1,8 +1,8 @@
 //! TLS connections in, requests to the handler.
 use crate::{Caller, Node, handler};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -68,10 +68,10 @@ pub async fn serve(
                     Ok::<_, std::convert::Infallible>(reply)
                 }
             });
-            // One version: to look for another, any time may be spent on the first bytes.
-            let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let connection = connection.with_upgrades();
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the node API broke");
             }
