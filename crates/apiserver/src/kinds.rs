@@ -3,7 +3,7 @@
 //! Changed only by the feed, before a definition's own change is seen: who is told that a kind is
 //! established finds it served.
 use crate::table::{Row, Table};
-use api::Value;
+use api::{ApiError, Value};
 use registry::Resource;
 use registry::custom::Definition;
 use std::collections::BTreeMap;
@@ -73,6 +73,21 @@ impl Kinds {
         let old = definitions.remove(name)?;
         let (group, plural) = old.stored.info().storage();
         Some((group.to_owned(), plural.to_owned()))
+    }
+
+    /// Why a version that a definition names is not served, if it is for want of a converter.
+    pub(crate) fn refusal(&self, group: &str, version: &str, plural: &str) -> Option<ApiError> {
+        let definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let definition = definitions.get(&format!("{plural}.{group}"))?;
+        let unconverted = definition.unconverted.iter().any(|lacking| lacking == version);
+        (definition.established && unconverted).then(|| {
+            let stored = definition.stored.info().gvk.api_version().into_owned();
+            let kind = &definition.stored.info().gvk.kind;
+            ApiError::internal(format!(
+                "conversion webhook for {stored}, Kind={kind} failed: webhooks are not called yet; \
+                 use {stored}, which is what is stored"
+            ))
+        })
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -251,7 +251,10 @@ impl Server {
     ) -> Result<Context, ApiError> {
         let table = self.table();
         let row = table.find(&info.group, &info.version, &info.resource).cloned();
-        let row = row.ok_or_else(ApiError::no_such_path)?;
+        let row = row.ok_or_else(|| {
+            let refusal = self.kinds.refusal(&info.group, &info.version, &info.resource);
+            refusal.unwrap_or_else(ApiError::no_such_path)
+        })?;
         if !info.namespace.is_empty() && !row.info().namespaced() && info.resource != "namespaces" {
             return Err(ApiError::no_such_path());
         }

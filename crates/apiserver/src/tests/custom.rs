@@ -261,7 +261,12 @@ async fn webhooks_convert_nothing_yet_and_say_so() {
     ));
     establish(&lab).await;
     assert_eq!(lab.get(PIES).await.status, 200);
-    assert_eq!(lab.get(&PIES.replace("v1", "v2")).await.status, 404);
+    lab.get(&PIES.replace("v1", "v2")).await.refused(
+        500,
+        "Internal error occurred: conversion webhook for example.com/v1, Kind=Pie failed: webhooks \
+         are not called yet; use example.com/v1, which is what is stored",
+    );
+    assert_eq!(lab.get("/apis/example.com/v2").await.status, 404);
     let versions = json!([version("v1", false, json!({})), version("v2", true, json!({}))]);
     let refused = change(&lab, json!({ "spec": { "versions": versions } })).await;
     assert!(refused.message().contains("conversion webhooks are not called yet"));

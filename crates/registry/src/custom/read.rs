@@ -25,6 +25,8 @@ pub struct Definition {
     pub stored: Arc<CustomResource>,
     /// What is served, if it is.
     pub served: Vec<Arc<CustomResource>>,
+    /// Versions that are to be served, but that only a webhook could convert to.
+    pub unconverted: Vec<String>,
 }
 
 impl Definition {
@@ -59,6 +61,9 @@ impl Definition {
         }
         let own = rows.iter().find(|(version, _)| version == stored)?.1.clone();
         let webhook = crd["spec"]["conversion"]["strategy"] == "Webhook";
+        let lacking = versions.iter().filter(|v| webhook && v["served"] == true && *v != stored);
+        let unconverted = lacking.filter_map(|version| version["name"].as_str());
+        let unconverted = unconverted.map(str::to_owned).collect();
         let served = rows.iter().filter(|(version, _)| {
             // What only a webhook could convert is not served at all.
             let is_stored = version == stored;
@@ -86,6 +91,7 @@ impl Definition {
             origin: brief.origin,
             stored,
             served,
+            unconverted,
         })
     }
 }
