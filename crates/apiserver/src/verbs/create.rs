@@ -10,7 +10,7 @@ use admission::{Operation, World};
 use api::{ApiError, FieldError, Value};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use registry::meta::validate_meta;
+use registry::{Verbs, meta::validate_meta};
 use store::Expect;
 
 /// A generated name that is taken is tried again this often.
@@ -131,6 +131,7 @@ async fn insert_named(
         }
         return Ok(bytes);
     }
+    still_taken(context, &row)?;
     let key = feed::store_key(&row, &feed::object_key(&context.info.namespace, &name));
     match server.caches.put_object(&key, (bytes.clone(), stored), Expect::Absent).await {
         Ok(entry) => {
@@ -141,6 +142,20 @@ async fn insert_named(
             Err(ApiError::already_exists(row.group(), row.plural(), &name))
         }
         Err(error) => Err(feed::store_error(error)),
+    }
+}
+
+/// A definition that has gone meanwhile would never hear of an object that comes after it.
+fn still_taken(context: &Context, row: &crate::table::Row) -> Result<(), ApiError> {
+    if row.origin().is_none() {
+        return Ok(());
+    }
+    let gvk = &row.info().gvk;
+    let table = context.server.table();
+    match table.find(&gvk.group, &gvk.version, row.plural()) {
+        Some(now) if now.info().verbs.has(Verbs::CREATE) => Ok(()),
+        Some(_) => Err(super::no_more(row)),
+        None => Err(ApiError::no_such_path()),
     }
 }
 
