@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use podlife::PodExt;
 use podlife::eviction::{self, Condition, Met, PodUsage, Pressure, Signal, Threshold};
 use reconcile::NoteKind;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -37,13 +37,21 @@ pub struct Evictor {
     pub changes: UnboundedSender<Change>,
 }
 
+/// What is remembered from one look to the next.
+#[derive(Default)]
+pub struct State {
+    pressure: Pressure,
+    /// Pods that were told to go: the API may not know yet that they did.
+    evicted: BTreeSet<String>,
+}
+
 impl Evictor {
     /// Never returns.
     pub async fn run(self) {
         let alarm = Alarm::new();
-        let mut pressure = Pressure::default();
+        let mut state = State::default();
         loop {
-            if self.turn(&mut pressure).await {
+            if self.turn(&mut state).await {
                 continue;
             }
             tokio::select! {
@@ -54,10 +62,10 @@ impl Evictor {
     }
 
     /// Looks at the node once; true if a pod was evicted.
-    pub async fn turn(&self, pressure: &mut Pressure) -> bool {
+    pub async fn turn(&self, state: &mut State) -> bool {
         let met = eviction::met(&self.thresholds, &self.gauges.levels());
-        pressure.observe(&met, Timestamp::now());
-        let conditions = pressure.conditions();
+        state.pressure.observe(&met, Timestamp::now());
+        let conditions = state.pressure.conditions();
         self.health.send_if_modified(|health| {
             let changed = health.conditions != conditions;
             health.conditions = conditions;
@@ -73,7 +81,7 @@ impl Evictor {
                 return false;
             }
         }
-        self.evict_one(first, &met).await
+        self.evict_one(first, &met, &mut state.evicted).await
     }
 
     /// Frees what no pod misses.
@@ -94,8 +102,10 @@ impl Evictor {
     }
 
     /// Ends the pod that is first to go, and waits until it is gone.
-    async fn evict_one(&self, signal: Signal, met: &[Met]) -> bool {
+    async fn evict_one(&self, signal: Signal, met: &[Met], evicted: &mut BTreeSet<String>) -> bool {
         let mut pods = self.candidates(signal).await;
+        evicted.retain(|uid| pods.iter().any(|(pod, _)| pod.uid() == uid));
+        pods.retain(|(pod, _)| !evicted.contains(pod.uid()));
         eviction::rank(signal.resource(), &mut pods);
         for (pod, usage) in pods {
             if eviction::is_critical(&pod) {
@@ -106,6 +116,7 @@ impl Evictor {
             tracing::info!(pod = pod.written(), message, "evicting a pod");
             let (ended, gone) = oneshot::channel();
             let uid = pod.uid().to_owned();
+            evicted.insert(uid.clone());
             if self.changes.send(Change::Evict { uid, message, ended }).is_err() {
                 return false;
             }

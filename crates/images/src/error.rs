@@ -29,6 +29,15 @@ pub enum Error {
     Io { what: String, source: io::Error },
 }
 
+impl Error {
+    /// There was no room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), StorageFull | QuotaExceeded)
+    }
+}
+
 /// Adds where an error happened.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let what = path.display().to_string();

@@ -19,6 +19,8 @@ use crate::error::at;
 use crate::reference::is_digest;
 use crate::{Error, Image, ImageConfig, ImageRef, unpack};
 
+/// Bytes kept back for writing the index on a full disk.
+const RESERVE: usize = 256 << 10;
 /// Largest image configuration that is read.
 pub(crate) const MAX_CONFIG: u64 = 8 << 20;
 
@@ -235,8 +237,25 @@ impl Images {
         let mut index = self.index()?;
         let result = change(&mut index)?;
         let bytes = serde_json::to_vec_pretty(&index).expect("plain data has a JSON form");
-        write_whole(&self.root.join("index.json"), &bytes)?;
+        let path = self.root.join("index.json");
+        match write_whole(&path, &bytes) {
+            // Removing images makes room, and must not fail for want of it.
+            Err(error) if error.is_full() => {
+                let _ = fs::remove_file(self.root.join("reserve"));
+                write_whole(&path, &bytes)?;
+            }
+            other => other?,
+        }
+        self.keep_reserve();
         Ok(result)
+    }
+
+    /// Sets a little room aside for the index. Where there is none, there is none.
+    fn keep_reserve(&self) {
+        let path = self.root.join("reserve");
+        if !path.exists() && fs::write(&path, [0; RESERVE]).is_err() {
+            let _ = fs::remove_file(&path);
+        }
     }
 
     /// Held while layers are added that no image names yet, so that they are not collected.

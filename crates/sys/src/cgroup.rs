@@ -338,14 +338,14 @@ fn delegate(path: &Path, hierarchy: &Hierarchy) -> io::Result<()> {
     let enabled = fs::read_to_string(&file)?;
     let has = |name: &str| enabled.split_ascii_whitespace().any(|enabled| enabled == name);
     let wanted = hierarchy.controllers.iter().map(String::as_str);
-    for controller in wanted.filter(|c| V2_CONTROLLERS.contains(c) && !has(c)) {
-        let hand_down = || fs::write(&file, format!("+{controller}"));
-        let busy = hand_down().is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY));
-        // The kernel's own root has no such file, and may hold processes.
-        if busy && path == hierarchy.base && path.join("cgroup.type").exists() {
-            evacuate(path)?;
-            let _ = hand_down();
-        }
+    let mut missing = wanted.filter(|c| V2_CONTROLLERS.contains(c) && !has(c)).peekable();
+    // Before the first one: with processes in it, the group would become one of threads, whose
+    // children take no processes. The kernel's own root has no such file, and may hold some.
+    if missing.peek().is_some() && path == hierarchy.base && path.join("cgroup.type").exists() {
+        evacuate(path)?;
+    }
+    for controller in missing {
+        let _ = fs::write(&file, format!("+{controller}"));
     }
     Ok(())
 }
@@ -354,16 +354,16 @@ fn delegate(path: &Path, hierarchy: &Hierarchy) -> io::Result<()> {
 /// hold none. The child has the name that other container tools give it.
 fn evacuate(path: &Path) -> io::Result<()> {
     let child = path.join("init");
-    match fs::create_dir(&child) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
     for _ in 0..EVACUATION_ROUNDS {
         let text = fs::read_to_string(path.join("cgroup.procs"))?;
         // 0 is a process that cannot be named here; written, it would mean the caller.
         let mut pids = text.lines().filter(|pid| *pid != "0").peekable();
         if pids.peek().is_none() {
             return Ok(());
+        }
+        match fs::create_dir(&child) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
         }
         for pid in pids {
             match fs::write(child.join("cgroup.procs"), pid) {

@@ -1,9 +1,9 @@
 //! A node that runs short, by levels that the test sets.
 use super::*;
 use crate::collector::Collector;
-use crate::eviction::Evictor;
+use crate::eviction::{Evictor, State};
 use crate::gauges::{Disk, Gauges};
-use podlife::eviction::{self, Condition, Level, Levels, Pressure, Signal};
+use podlife::eviction::{self, Condition, Level, Levels, Signal};
 
 #[derive(Default)]
 struct Dials {
@@ -93,12 +93,12 @@ async fn pods_go_one_by_one_until_only_critical_ones_are_left() {
     }
     let dials = Arc::<Dials>::default();
     let evictor = evictor(&lab, &dials);
-    let mut pressure = Pressure::default();
+    let mut state = State::default();
     dials.set(Signal::MemoryAvailable, 200 << 20);
-    assert!(!evictor.turn(&mut pressure).await);
+    assert!(!evictor.turn(&mut state).await);
     assert!(lab.health.borrow().conditions.is_empty());
     dials.set(Signal::MemoryAvailable, 90 << 20);
-    assert!(evictor.turn(&mut pressure).await);
+    assert!(evictor.turn(&mut state).await);
     assert_eq!(lab.health.borrow().conditions, BTreeSet::from([Condition::Memory]));
     // Gone when the turn ends, and not only told to go.
     assert_eq!(lab.running().await.len(), 2);
@@ -116,9 +116,9 @@ async fn pods_go_one_by_one_until_only_critical_ones_are_left() {
     let events = lab.events();
     assert!(events.contains(&"EvictionThresholdMet Attempting to reclaim memory".to_owned()));
     assert!(events.contains(&format!("Evicted {message}")));
-    assert!(evictor.turn(&mut pressure).await);
+    assert!(evictor.turn(&mut state).await);
     lab.phase("normal", "Failed").await;
-    assert!(!evictor.turn(&mut pressure).await, "a critical pod is never evicted");
+    assert!(!evictor.turn(&mut state).await, "a critical pod is never evicted");
     lab.server.put("late", pod("late", simple()));
     let late = lab.phase("late", "Failed").await;
     assert_eq!(
@@ -127,7 +127,7 @@ async fn pods_go_one_by_one_until_only_critical_ones_are_left() {
     );
     run(&lab, "important", 2_000_000_000).await;
     dials.set(Signal::MemoryAvailable, 500 << 20);
-    assert!(!evictor.turn(&mut pressure).await);
+    assert!(!evictor.turn(&mut state).await);
     assert!(!lab.health.borrow().conditions.is_empty(), "it holds for a while");
 }
 
@@ -138,7 +138,7 @@ async fn disks_are_cleared_of_images_before_pods_go() {
     let dials = Arc::<Dials>::default();
     let evictor = evictor(&lab, &dials);
     dials.set(Signal::NodefsAvailable, 50 << 20);
-    assert!(evictor.turn(&mut Pressure::default()).await);
+    assert!(evictor.turn(&mut State::default()).await);
     let only = lab.phase("only", "Failed").await;
     let message = only["status"]["message"].as_str().unwrap();
     assert!(message.starts_with("The node was low on resource: ephemeral-storage. "), "{message}");
