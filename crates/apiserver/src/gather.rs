@@ -17,7 +17,7 @@ const HELD_MAX_BYTES: usize = 64 << 10;
 pub(crate) struct Gather<S> {
     stream: S,
     held: BytesMut,
-    /// The task is to be woken, and will write what is held.
+    /// The task is to be woken, and will write and flush what is held.
     deferred: bool,
     /// Off: everything goes straight through.
     on: bool,
@@ -49,9 +49,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.deferred) && self.poll_drain(cx)?.is_ready() {
-            // Reading does not wait for it, and the next write or flush tells of an error.
-            let _ = Pin::new(&mut self.stream).poll_flush(cx)?;
+        // Reading does not wait for it; the task is woken, and reads again, when more can go out.
+        if self.deferred
+            && self.poll_drain(cx)?.is_ready()
+            && Pin::new(&mut self.stream).poll_flush(cx)?.is_ready()
+        {
+            self.deferred = false;
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
@@ -89,14 +92,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.deferred {
+            return Poll::Ready(Ok(()));
+        }
         if self.held.is_empty() {
             return Pin::new(&mut self.stream).poll_flush(cx);
         }
-        if !self.deferred {
-            self.deferred = true;
-            // A task that wakes itself comes after all that are ready already.
-            cx.waker().wake_by_ref();
-        }
+        self.deferred = true;
+        // A task that wakes itself comes after all that are ready already.
+        cx.waker().wake_by_ref();
         Poll::Ready(Ok(()))
     }
 
@@ -169,6 +173,23 @@ mod tests {
         far.read_to_end(&mut got).await.unwrap();
         writer.await.unwrap();
         assert!(got == sent);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_out_piece_by_piece_while_nothing_is_sent() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut gather = Gather::new(near, true);
+        let waiting = tokio::spawn(async move {
+            gather.write_all(&[7; 1000]).await.unwrap();
+            gather.flush().await.unwrap();
+            // As a connection's task does: it reads, and nothing comes.
+            gather.read_u8().await
+        });
+        let mut got = [0; 1000];
+        far.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, [7; 1000]);
+        drop(far);
+        assert!(waiting.await.unwrap().is_err());
     }
 
     #[tokio::test]
