@@ -1,5 +1,5 @@
-//! What may help a pod that fits nowhere: a change that one of the plugins looks at that refused
-//! it, and that makes a difference to this pod.
+//! What may help a pod that fits nowhere: a change that one of the plugins that refused it looks
+//! at, and that makes a difference to this pod.
 use placement::{PodInfo, Snapshot, concerns, may_go};
 
 pub(crate) enum Help<'a> {

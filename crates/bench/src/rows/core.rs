@@ -83,7 +83,9 @@ fn decide(snapshot: &mut Snapshot, constraint: Constraint, pods: usize) -> Resul
         let start = Instant::now();
         let info = Arc::new(PodInfo::new(pod));
         match schedule(snapshot, &info) {
-            Decision::Place { node } => drop(snapshot.place(&info, &node)),
+            Decision::Place { node } => {
+                snapshot.place(&info, &node);
+            }
             Decision::Refused(refusal) => bail!("{}", refusal.message),
         }
         samples.push(start.elapsed().as_secs_f64() * 1e6);
