@@ -101,6 +101,9 @@ pub(crate) struct Worker {
     mounted: BTreeMap<String, Mounted>,
     /// Objects have changed since the volumes were last set up.
     stale: bool,
+    refreshing: bool,
+    /// After a refresh that failed.
+    refresh_again_at: Option<Timestamp>,
     pulls: HashMap<String, AbortHandle>,
     /// By run.
     kills: HashMap<String, (watch::Sender<Timestamp>, AbortHandle)>,
@@ -160,6 +163,8 @@ impl Worker {
             sandbox_id: None,
             mounted: BTreeMap::new(),
             stale: false,
+            refreshing: false,
+            refresh_again_at: None,
             pulls: HashMap::new(),
             kills: HashMap::new(),
             probing: HashMap::new(),
@@ -483,10 +488,11 @@ impl Worker {
 
     /// When a volume's content goes stale by itself.
     fn refresh_at(&self) -> Option<Timestamp> {
-        if self.facts.volumes != Step::Done || self.stale {
+        if self.facts.volumes != Step::Done || self.refreshing {
             return None;
         }
-        self.mounted.values().filter_map(|mounted| mounted.refresh_at).min()
+        let own = self.mounted.values().filter_map(|mounted| mounted.refresh_at);
+        own.chain(self.refresh_again_at).min()
     }
 
     /// Brings volumes up to date that follow objects.
@@ -495,11 +501,13 @@ impl Worker {
         if !follows || self.pod.deletion().is_some() {
             return;
         }
-        if self.facts.volumes != Step::Done || self.stale {
+        if self.facts.volumes != Step::Done || self.refreshing {
+            // What is under way may have read what was there before: once more when it is done.
             self.stale = matches!(self.facts.volumes, Step::Busy | Step::Done);
             return;
         }
-        self.stale = true;
+        self.refreshing = true;
+        self.refresh_again_at = None;
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         let ips = self.facts.pod_ips.clone();
         self.work.spawn(async move {
@@ -509,15 +517,20 @@ impl Worker {
     }
 
     fn refreshed(&mut self, result: Result<BTreeMap<String, Mounted>, String>, now: Timestamp) {
-        self.stale = false;
+        self.refreshing = false;
         match result {
             Ok(mounted) => self.mounted = mounted,
             Err(message) => {
                 self.warn("FailedMount", message);
+                let again = now + SignedDuration::from_secs(30);
+                self.refresh_again_at = Some(again);
                 for mounted in self.mounted.values_mut().filter(|m| m.refresh_at.is_some()) {
-                    mounted.refresh_at = Some(now + SignedDuration::from_secs(30));
+                    mounted.refresh_at = Some(again);
                 }
             }
+        }
+        if std::mem::take(&mut self.stale) {
+            self.refresh();
         }
     }
 
