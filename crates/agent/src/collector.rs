@@ -27,6 +27,16 @@ pub struct Collector {
 }
 
 impl Collector {
+    pub fn new(
+        shared: &Arc<Shared>,
+        images: Arc<dyn Images>,
+        gauges: Arc<dyn Gauges>,
+        node: watch::Receiver<Arc<Node>>,
+    ) -> Self {
+        let shared = shared.clone();
+        Self { events: shared.events.clone(), shared, images, gauges, node }
+    }
+
     /// Never returns.
     pub async fn run(&self) {
         let mut failed = false;

@@ -46,6 +46,25 @@ pub struct State {
 }
 
 impl Evictor {
+    /// One that asks `collector` to make room.
+    pub fn new(
+        collector: &Arc<Collector>,
+        table: PodTable,
+        health: watch::Sender<Health>,
+        changes: UnboundedSender<Change>,
+    ) -> Self {
+        Self {
+            shared: collector.shared.clone(),
+            table,
+            thresholds: collector.shared.config.eviction_hard.clone(),
+            gauges: collector.gauges.clone(),
+            collector: collector.clone(),
+            node: collector.node.clone(),
+            health,
+            changes,
+        }
+    }
+
     /// Never returns.
     pub async fn run(self) {
         let alarm = Alarm::new();

@@ -4,7 +4,7 @@ use crate::collector::Collector;
 use crate::config::AgentConfig;
 use crate::events::Events;
 use crate::eviction::Evictor;
-use crate::gauges::{Gauges, MachineGauges};
+use crate::gauges::MachineGauges;
 use crate::hosts::Resolver;
 use crate::manager::{self, Own, PodTable};
 use crate::node::machine::Machine;
@@ -136,24 +136,9 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
     let (health, healthy) = watch::channel(Health::starting());
     let own = Own { node: node_now.clone(), health: healthy.clone() };
     let (changes, waiting_changes) = mpsc::unbounded_channel();
-    let gauges: Arc<dyn Gauges> = Arc::new(MachineGauges::new(&config));
-    let collector = Arc::new(Collector {
-        shared: shared.clone(),
-        images,
-        gauges: gauges.clone(),
-        node: node_now.clone(),
-        events: keeper.events.clone(),
-    });
-    let evictor = Evictor {
-        shared: shared.clone(),
-        table: table.clone(),
-        thresholds: config.eviction_hard.clone(),
-        gauges,
-        collector: collector.clone(),
-        node: node_now,
-        health: health.clone(),
-        changes: changes.clone(),
-    };
+    let gauges = Arc::new(MachineGauges::new(&config));
+    let collector = Arc::new(Collector::new(&shared, images, gauges, node_now));
+    let evictor = Evictor::new(&collector, table.clone(), health.clone(), changes.clone());
     let view = Arc::new(NodeView {
         shared: shared.clone(),
         pods: table.clone(),

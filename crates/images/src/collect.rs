@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::{Flock, FlockArg};
+
 use crate::error::at;
 use crate::store::Record;
 use crate::{Error, Images};
@@ -20,7 +22,20 @@ pub struct Freed {
     pub failures: Vec<String>,
 }
 
+impl Record {
+    /// Older records do not say it, but what has no digest came from no registry.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned || self.repo_digests.is_empty()
+    }
+}
+
 impl Images {
+    /// Whether anybody uses the image; lower layers may be used through other images.
+    pub(crate) fn is_held(&self, record: &Record) -> bool {
+        let top = record.layers.last().and_then(|top| File::open(self.layer_path(top)).ok());
+        top.is_some_and(|top| Flock::lock(top, FlockArg::LockExclusiveNonblock).is_err())
+    }
+
     /// Notes that an image is used now. One that is gone by now is no error.
     pub fn mark_used(&self, id: &str) -> Result<(), Error> {
         let path = self.config_path(id);

@@ -48,13 +48,6 @@ pub(crate) struct Record {
     pub(crate) pinned: bool,
 }
 
-impl Record {
-    /// Older records do not say it, but what has no digest came from no registry.
-    pub(crate) fn is_pinned(&self) -> bool {
-        self.pinned || self.repo_digests.is_empty()
-    }
-}
-
 /// How an image came here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Brought {
@@ -187,12 +180,6 @@ impl Images {
 
     fn check_unused(&self, id: &str, record: &Record) -> Result<(), Error> {
         if self.is_held(record) { Err(Error::InUse(id.to_owned())) } else { Ok(()) }
-    }
-
-    /// Whether anybody uses the image; lower layers may be used through other images.
-    pub(crate) fn is_held(&self, record: &Record) -> bool {
-        let top = record.layers.last().and_then(|top| File::open(self.layer_path(top)).ok());
-        top.is_some_and(|top| Flock::lock(top, FlockArg::LockExclusiveNonblock).is_err())
     }
 
     fn image(&self, id: &str, record: &Record) -> Result<Image, Error> {

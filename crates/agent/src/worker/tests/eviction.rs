@@ -3,7 +3,7 @@ use super::*;
 use crate::collector::Collector;
 use crate::eviction::{Evictor, State};
 use crate::gauges::{Disk, Gauges};
-use podlife::eviction::{self, Condition, Level, Levels, Signal};
+use podlife::eviction::{Condition, Level, Levels, Signal};
 
 #[derive(Default)]
 struct Dials {
@@ -56,26 +56,13 @@ impl Images for Shelf {
 }
 
 fn collector(lab: &Lab, dials: &Arc<Dials>, images: i64) -> Arc<Collector> {
-    Arc::new(Collector {
-        shared: lab.shared.clone(),
-        images: Arc::new(Shelf(Mutex::new(images))),
-        gauges: dials.clone(),
-        node: lab.own.node.clone(),
-        events: lab.shared.events.clone(),
-    })
+    let shelf = Arc::new(Shelf(Mutex::new(images)));
+    Arc::new(Collector::new(&lab.shared, shelf, dials.clone(), lab.own.node.clone()))
 }
 
 fn evictor(lab: &Lab, dials: &Arc<Dials>) -> Evictor {
-    Evictor {
-        shared: lab.shared.clone(),
-        table: lab.table.clone(),
-        thresholds: eviction::parse(eviction::DEFAULT_HARD).unwrap(),
-        gauges: dials.clone(),
-        collector: collector(lab, dials, 0),
-        node: lab.own.node.clone(),
-        health: lab.health.clone(),
-        changes: lab.server.changes.lock().unwrap().clone().unwrap(),
-    }
+    let changes = lab.server.changes.lock().unwrap().clone().unwrap();
+    Evictor::new(&collector(lab, dials, 0), lab.table.clone(), lab.health.clone(), changes)
 }
 
 async fn run(lab: &Lab, name: &str, priority: i32) {
