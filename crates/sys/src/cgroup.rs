@@ -142,8 +142,23 @@ impl Cgroups {
 
     /// Moves a process into the group; pid 0 is the caller.
     pub fn join(&self, group: &str, pid: i32) -> Result<(), Error> {
+        self.join_beside(group, pid, None)
+    }
+
+    /// The same, where `first` is a process of the group already. A v2 group that has groups of its
+    /// own by now (a container that runs containers) takes no more processes; then it is joined
+    /// where that one is.
+    pub fn join_beside(&self, group: &str, pid: i32, first: Option<i32>) -> Result<(), Error> {
         for (hierarchy, path) in self.paths(group)? {
-            let written = fs::write(path.join("cgroup.procs"), pid.to_string());
+            let join = |path: &Path| fs::write(path.join("cgroup.procs"), pid.to_string());
+            let mut written = join(&path);
+            let busy = written.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY));
+            if hierarchy.v2
+                && busy
+                && let Some(below) = first.and_then(|first| place_below(group, first))
+            {
+                written = join(&path.join(below));
+            }
             match written {
                 // A v2 group that hands out controllers may hold no process; where all limits are
                 // v1 limits, the v2 group only names the process.
@@ -373,6 +388,14 @@ fn evacuate(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where below a v2 group a process is.
+fn place_below(group: &str, pid: i32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let below = Path::new(own).strip_prefix(group).ok()?;
+    (!below.as_os_str().is_empty()).then(|| below.to_owned())
 }
 
 /// A v1 cpuset is born empty and takes no process until it has CPUs and memory.

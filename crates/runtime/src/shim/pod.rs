@@ -512,7 +512,7 @@ impl Pod {
                 cgroup: group,
                 cgroups: &self.cgroups,
                 hostname: &self.hostname,
-                world: World::Join { mounts, cgroup },
+                world: World::Join { mounts, cgroup, first: pid },
                 channel: theirs,
             }
             .run(),

@@ -47,8 +47,8 @@ pub(super) struct Child<'a> {
 pub(super) enum World<'a> {
     /// A container of its own. With the pod's shm namespace, and the one to find sources in.
     New { folder: &'a Path, shm: &'a File, mounts: &'a File },
-    /// That of a running container: its mount and cgroup namespaces.
-    Join { mounts: File, cgroup: File },
+    /// That of a running container: its mount and cgroup namespaces, and its first process.
+    Join { mounts: File, cgroup: File, first: i32 },
 }
 
 impl Child<'_> {
@@ -67,7 +67,11 @@ impl Child<'_> {
         };
         sys::process::reset_signals().map_err(fail("cannot reset signals"))?;
         nix::unistd::setsid().map_err(|e| fail("cannot start a session")(e.into()))?;
-        self.cgroups.join(&self.cgroup, 0).map_err(|e| e.to_string())?;
+        let first = match &self.world {
+            World::New { .. } => None,
+            World::Join { first, .. } => Some(*first),
+        };
+        self.cgroups.join_beside(&self.cgroup, 0, first).map_err(|e| e.to_string())?;
         if let Some(adjust) = self.config.oom_score_adj {
             // Lowering it needs CAP_SYS_RESOURCE, which not every machine gives to root.
             let _ = fs::write("/proc/self/oom_score_adj", adjust.to_string());
@@ -113,7 +117,7 @@ impl Child<'_> {
                     shm,
                 })
             }
-            World::Join { mounts, cgroup } => sys::ns::join(cgroup, Kind::CLONE_NEWCGROUP)
+            World::Join { mounts, cgroup, .. } => sys::ns::join(cgroup, Kind::CLONE_NEWCGROUP)
                 .and_then(|()| sys::ns::join(mounts, Kind::CLONE_NEWNS))
                 .map_err(fail("cannot enter the container")),
         }
