@@ -11,7 +11,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// More than this is not held back.
+/// More than this in one piece is not held back: there is nothing to be gained.
+const PIECE_MAX_BYTES: usize = 8 << 10;
+/// More than this is not held back in all.
 const HELD_MAX_BYTES: usize = 64 << 10;
 
 pub(crate) struct Gather<S> {
@@ -75,10 +77,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let more: usize = parts.iter().map(|part| part.len()).sum();
-        if self.held.len() + more > HELD_MAX_BYTES {
+        let large = more > PIECE_MAX_BYTES;
+        if large || self.held.len() + more > HELD_MAX_BYTES {
             ready!(self.poll_drain(cx))?;
         }
-        if !self.on || more > HELD_MAX_BYTES {
+        if !self.on || large {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         }
         for part in parts {
@@ -163,8 +166,12 @@ mod tests {
         let sent: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
         let parts = sent.clone();
         let writer = tokio::spawn(async move {
-            for part in parts.chunks(777) {
-                gather.write_all(part).await.unwrap();
+            // Small pieces and large ones by turns.
+            for part in parts.chunks(20_000) {
+                let (small, large) = part.split_at(part.len().min(777));
+                gather.write_all(small).await.unwrap();
+                gather.flush().await.unwrap();
+                gather.write_all(large).await.unwrap();
                 gather.flush().await.unwrap();
             }
             gather.shutdown().await.unwrap();
