@@ -134,7 +134,7 @@ async fn questions_that_are_wrong() {
         ("labelSelector=-x", 400, ""),
         ("labelSelector=%00", 400, ""),
         ("fieldSelector=x", 400, "invalid selector"),
-        ("fieldSelector=spec.nothing=x", 400, "field label not supported: spec.nothing"),
+        ("fieldSelector=spec.nothing=x", 400, "is not a known field selector"),
         ("resourceVersion=x", 400, "invalid resource version: resourceVersion: Invalid value"),
         ("resourceVersion=-1", 400, "invalid syntax"),
         ("resourceVersion=99999999999999999999999", 400, "value out of range"),
