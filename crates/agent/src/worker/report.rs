@@ -156,11 +156,24 @@ fn items(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The elements that are new or differ; none is ever removed.
+/// The elements that are new or differ; none is ever removed. An element is merged into the one
+/// that is there, so that what it has no more must be said.
 fn changed(old: Option<&Value>, new: &Value, key: &str) -> Value {
-    let same =
-        |item: &Value| items(old).iter().any(|known| known[key] == item[key] && known == item);
-    items(Some(new)).iter().filter(|item| !same(item)).cloned().collect()
+    let mut out = Vec::new();
+    for item in items(Some(new)) {
+        let known = items(old).iter().find(|known| known[key] == item[key]);
+        if known == Some(item) {
+            continue;
+        }
+        let mut item = item.clone();
+        for name in known.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+            if item.get(name).is_none() {
+                item[name.as_str()] = Value::Null;
+            }
+        }
+        out.push(item);
+    }
+    out.into()
 }
 
 fn addresses(old: Option<&Value>, new: &Value) -> Value {
@@ -181,13 +194,14 @@ mod tests {
     #[test]
     fn patches_hold_only_what_changed() {
         let old = status(json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "1"}],
-            "conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]}));
+            "conditions": [{"type": "A", "status": "True"},
+                           {"type": "B", "status": "True", "reason": "y"}]}));
         assert_eq!(patch(Some(&old), &old), Value::Null);
         let new = status(json!({"phase": "Running", "podIPs": [{"ip": "2"}],
             "conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "False"}]}));
         let want = json!({"phase": "Running", "reason": null,
             "podIPs": [{"ip": "2"}, {"ip": "1", "$patch": "delete"}],
-            "conditions": [{"type": "B", "status": "False"}]});
+            "conditions": [{"type": "B", "status": "False", "reason": null}]});
         assert_eq!(patch(Some(&old), &new), want);
         assert_eq!(patch(None, &status(json!({"phase": "Pending"}))), json!({"phase": "Pending"}));
     }

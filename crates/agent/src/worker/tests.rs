@@ -99,8 +99,12 @@ fn merge(into: &mut Value, patch: &Value) {
                 }
                 let list = into[key].as_array_mut().unwrap();
                 for item in items {
-                    list.retain(|old| old["type"] != item["type"]);
-                    list.push(item.clone());
+                    let known = list.iter().position(|old| old["type"] == item["type"]);
+                    let at = known.unwrap_or_else(|| {
+                        list.push(json!({}));
+                        list.len() - 1
+                    });
+                    merge(&mut list[at], item);
                 }
             }
             _ => into[key] = value.clone(),
