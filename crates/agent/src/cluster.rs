@@ -9,7 +9,7 @@ use informer::{Caches, Change};
 use net::NetEvent;
 use reconcile::Target;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The caches of one node.
 pub struct Cluster {
@@ -17,11 +17,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts to follow; what changes goes to `zone` and `events`.
+    /// Starts to follow; what changes goes to `zone` and `events`, and the node's own object, which
+    /// others write too, to `own`.
     pub fn start(
         client: Client,
         zone: Arc<dns::Zone>,
         events: mpsc::UnboundedSender<NetEvent>,
+        own: watch::Sender<Arc<Node>>,
     ) -> Self {
         let caches = Caches::new(client);
         let (names, rules) = (zone.clone(), events.clone());
@@ -37,6 +39,9 @@ impl Cluster {
             }
         });
         caches.listen(Target::of::<Node>(), move |_, change| {
+            if let Some(node) = change.new::<Node>() {
+                own.send_if_modified(|old| newer(&node, old).then(|| *old = node).is_some());
+            }
             let event = match (change.old::<Node>(), change.new::<Node>()) {
                 (_, Some(node)) => NetEvent::Node(node),
                 (Some(node), None) => NetEvent::NodeDeleted(node),
@@ -58,6 +63,14 @@ impl Cluster {
     pub fn node(&self, name: &str) -> Option<Arc<Node>> {
         self.caches.world().named::<Node>(name).cloned()
     }
+}
+
+/// Another state of the same node.
+pub(crate) fn newer(node: &Node, old: &Node) -> bool {
+    let revision = |node: &Node| {
+        node.metadata.resource_version.as_ref().and_then(|text| text.parse::<u64>().ok())
+    };
+    node.metadata.name == old.metadata.name && revision(node) > revision(old)
 }
 
 impl Drop for Cluster {

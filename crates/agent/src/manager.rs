@@ -191,10 +191,10 @@ impl Manager {
         match change {
             Change::All(pods) => self.all(pods).await,
             Change::Pod(pod) if statics::is_mirror(&pod) => self.mirror(Arc::new(pod)),
-            Change::Pod(pod) => self.pod(Arc::new(pod)),
+            Change::Pod(pod) => self.pod(Arc::new(pod)).await,
             Change::Gone(pod) if statics::is_mirror(&pod) => self.mirror_gone(&pod),
             Change::Gone(pod) => self.gone(Arc::new(pod)),
-            Change::Statics(pods) => self.statics(pods),
+            Change::Statics(pods) => self.statics(pods).await,
             Change::Evict { uid, message, ended } => {
                 if let Some(worker) = self.workers.get(&uid) {
                     let _ = worker.send(Msg::Evict { message, ended });
@@ -215,7 +215,7 @@ impl Manager {
         // The oldest have the first claim on what the node has.
         pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
         for pod in pods {
-            self.pod(Arc::new(pod));
+            self.pod(Arc::new(pod)).await;
         }
         let known: BTreeSet<String> = mirrors.iter().map(|pod| pod.uid().to_owned()).collect();
         let lost = self.mirrors.values().filter(|mirror| !known.contains(mirror.uid()));
@@ -235,7 +235,7 @@ impl Manager {
         }
     }
 
-    fn statics(&mut self, pods: Vec<Pod>) {
+    async fn statics(&mut self, pods: Vec<Pod>) {
         let live: BTreeSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
         let old = self.table.all().into_iter().filter(|pod| statics::is_static(pod));
         let gone: Vec<Arc<Pod>> = old.filter(|pod| !live.contains(pod.uid())).collect();
@@ -250,7 +250,7 @@ impl Manager {
                 continue;
             }
             let pod = Arc::new(pod);
-            self.pod(pod.clone());
+            self.pod(pod.clone()).await;
             if self.synced {
                 self.want_mirror(&pod);
             }
@@ -323,7 +323,7 @@ impl Manager {
         });
     }
 
-    fn pod(&mut self, pod: Arc<Pod>) {
+    async fn pod(&mut self, pod: Arc<Pod>) {
         let uid = pod.uid().to_owned();
         self.table.lock().insert(uid.clone(), pod.clone());
         if let Some(worker) = self.workers.get(&uid)
@@ -334,8 +334,16 @@ impl Manager {
         let found = self.found.remove(&uid).unwrap_or_default();
         // What runs already was accepted once, and what has ended needs nothing.
         let verdict = match found.is_empty() && !pod.is_terminal() && pod.deletion().is_none() {
-            true => self.judge(&pod),
+            true => self.judge(&pod, &self.own.node.borrow()),
             false => None,
+        };
+        // The pod may have come sooner than the change of the node that it was placed by.
+        let verdict = match verdict {
+            Some(_) => match self.shared.client.get::<Node>(&self.own_key()).await {
+                Ok(node) => self.judge(&pod, &node),
+                Err(_) => verdict,
+            },
+            None => None,
         };
         if let Some(verdict) = &verdict {
             self.refused.insert(uid.clone());
@@ -346,7 +354,11 @@ impl Manager {
         self.workers.insert(uid, worker::spawn(self.shared.clone(), begin));
     }
 
-    fn judge(&self, pod: &Pod) -> Option<Verdict> {
+    fn own_key(&self) -> api::Key {
+        api::Key::new("", self.shared.config.node_name.as_str())
+    }
+
+    fn judge(&self, pod: &Pod, node: &Node) -> Option<Verdict> {
         if let Some((reason, message)) = security::forbidden(pod) {
             let reason = reason.to_owned();
             return Some(Verdict { reason, message, rejected: true, grace_seconds: None });
@@ -362,7 +374,7 @@ impl Manager {
             }
         }
         let conditions = self.own.health.borrow().conditions.clone();
-        let offer = NodeOffer { conditions, ..offer(&self.own.node.borrow()) };
+        let offer = NodeOffer { conditions, ..offer(node) };
         admit(pod, &offer, &used).err()
     }
 

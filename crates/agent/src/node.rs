@@ -234,7 +234,10 @@ impl NodeKeeper {
                     continue;
                 }
             }
-            seen.send_replace(Arc::new(node.clone()));
+            let written = Arc::new(node.clone());
+            seen.send_if_modified(|old| {
+                crate::cluster::newer(&written, old).then(|| *old = written).is_some()
+            });
         }
     }
 

@@ -101,7 +101,7 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
     let network = Arc::new(start_network(&config, pod_cidr).await?);
     let dns = dns::Server::start(dns_config(&config, &network)).await?;
     let (rules, waiting) = mpsc::unbounded_channel();
-    let cluster = Arc::new(Cluster::start(client.clone(), dns.zone(), rules.clone()));
+    let cluster = Arc::new(Cluster::start(client.clone(), dns.zone(), rules.clone(), seen.clone()));
     let local = local_dns(&network);
     let objects = ObjectCache::new(client.clone());
     let puller = Puller {

@@ -19,9 +19,6 @@ use std::time::{Duration, Instant};
 /// How long a condition may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Tests pass on a machine whose disk is nearly full too.
-const UNPRESSED: &str = "--eviction-hard=memory.available<50Mi";
-
 /// The binary under test and kubectl, or `None` where the end-to-end tests are not asked for.
 pub fn tools() -> Option<(PathBuf, PathBuf)> {
     let binary = std::env::var_os("KYBERN_E2E_BINARY");
@@ -95,10 +92,6 @@ impl Cluster {
             .arg(self.data_dir())
             .env("HOME", self.home())
             .env_remove("KUBECONFIG");
-        let own = args.iter().any(|arg| arg.starts_with("--eviction-hard"));
-        if args.first() == Some(&"up") && !own {
-            command.arg(UNPRESSED);
-        }
         command
     }
     /// Runs `kybern ARGS`; its standard output.
@@ -111,6 +104,11 @@ impl Cluster {
             self.tail_of_logs()
         );
         text(&output.stdout)
+    }
+    /// What `kybern status` tells, whatever runs.
+    pub fn status(&self) -> Value {
+        let output = self.command(&["status", "--output", "json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
     }
     /// Runs `kybern ARGS`, which must fail; its standard error.
     pub fn kybern_fails(&self, args: &[&str]) -> String {

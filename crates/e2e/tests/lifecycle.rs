@@ -4,9 +4,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 
 fn status_of(cluster: &Cluster, component: &str) -> Value {
-    // Its exit code tells whether all of it runs.
-    let output = cluster.command(&["status", "--output", "json"]).output().unwrap();
-    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let status = cluster.status();
     let components = status["components"].as_array().unwrap();
     components.iter().find(|c| c["name"] == component).unwrap().clone()
 }

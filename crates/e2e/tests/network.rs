@@ -77,8 +77,7 @@ fn clients_with_affinity_stay_when_the_agent_starts_again() {
         (0..10).all(|_| host(&web).as_ref() == Some(&first)).then_some(first)
     });
     let agent = || {
-        let status = cluster.kybern(&["status", "--output", "json"]);
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let status = cluster.status();
         let mut components = status["components"].as_array().unwrap().iter();
         components.find(|c| c["name"] == "agent-kybern").unwrap()["pid"].as_i64()
     };

@@ -74,8 +74,7 @@ fn events_of_node(cluster: &Cluster) -> String {
 
 /// The agent anew, with other arguments; what runs goes on.
 fn restart_agent(cluster: &Cluster, args: &[&str]) {
-    let status: Value =
-        serde_json::from_str(&cluster.kybern(&["status", "--output", "json"])).unwrap();
+    let status = cluster.status();
     let components = status["components"].as_array().unwrap();
     let agent = components.iter().find(|c| c["name"] == "agent-kybern").unwrap();
     for pid in ["supervisorPid", "pid"] {

@@ -101,7 +101,9 @@ fn fits_resources(pod: &Pod, node: &NodeOffer, used: &InUse) -> Result<(), Verdi
         }
     }
     for (name, asked) in resources::requests(pod) {
-        if asked.is_zero() {
+        // What the node does not know of is somebody else's to give, as the kubelet has it.
+        let unknown = is_extended(&name) && !node.allocatable.contains_key(&name);
+        if asked.is_zero() || unknown {
             continue;
         }
         let have = node.allocatable.get(&name).copied().unwrap_or(Quantity::ZERO);
@@ -115,6 +117,12 @@ fn fits_resources(pod: &Pod, node: &NodeOffer, used: &InUse) -> Result<(), Verdi
         }
     }
     Ok(())
+}
+
+/// A resource that is no business of Kubernetes' own.
+fn is_extended(name: &str) -> bool {
+    let native = !name.contains('/') || name.contains("kubernetes.io/");
+    !native && !name.starts_with("requests.")
 }
 
 /// The ports of the node itself that a pod takes.

@@ -12,6 +12,7 @@ fn node() -> NodeOffer {
         allocatable: BTreeMap::from([
             ("cpu".to_owned(), amount("2")),
             ("pods".to_owned(), amount("3")),
+            ("example.com/some".to_owned(), amount("1")),
         ]),
         no_execute: Vec::new(),
         conditions: BTreeSet::new(),
@@ -25,7 +26,12 @@ fn pod(extra: Value) -> Pod {
 }
 
 fn cpu(cpu: &str) -> Value {
-    json!({"containers": [{"name": "a", "image": "i", "resources": {"requests": {"cpu": cpu}}}]})
+    asks("cpu", cpu)
+}
+
+fn asks(resource: &str, amount: &str) -> Value {
+    let requests = json!({ (resource): amount });
+    json!({"containers": [{"name": "a", "image": "i", "resources": {"requests": requests}}]})
 }
 
 fn port(port: i32, ip: &str) -> Value {
@@ -50,6 +56,10 @@ fn pods_that_fit_and_pods_that_do_not() {
         (json!({}), ""),
         (cpu("500m"), ""),
         (cpu("600m"), "OutOfcpu"),
+        (asks("memory", "1"), "OutOfmemory"),
+        (asks("example.com/some", "1"), ""),
+        (asks("example.com/some", "2"), "OutOfexample.com/some"),
+        (asks("example.com/none", "2"), ""),
         (port(8081, ""), ""),
         (port(8080, "127.0.0.1"), "NodePorts"),
         (json!({"nodeSelector": {"zone": "a"}}), ""),
