@@ -8,6 +8,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,29 @@ pub(crate) struct Ended {
     pub(crate) late: bool,
 }
 
-/// Runs the command, and all that it starts, until it ends or the deadline is there.
-pub(crate) fn run(command: &mut Command, deadline: Instant) -> Result<Ended> {
+/// A file that a program writes to as long as it gets on, and how long it may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Voice<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) patience: Duration,
+}
+
+impl Voice<'_> {
+    /// How long it may still be silent.
+    fn left(&self) -> Duration {
+        let changed = std::fs::metadata(self.file).and_then(|file| file.modified());
+        let silent = changed.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+        self.patience.saturating_sub(silent)
+    }
+}
+
+/// Runs the command, and all that it starts, until it ends, the deadline is there, or nothing more
+/// is heard of it.
+pub(crate) fn run(
+    command: &mut Command,
+    deadline: Instant,
+    voice: Option<Voice<'_>>,
+) -> Result<Ended> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child =
         command.process_group(0).spawn().with_context(|| format!("cannot run {name}"))?;
@@ -45,12 +67,17 @@ pub(crate) fn run(command: &mut Command, deadline: Instant) -> Result<Ended> {
     asked.add(Signal::SIGTERM);
     // After the start: a child would inherit it.
     asked.thread_block().context("cannot block signals")?;
-    let ended = wait(&mut child, &asked, deadline);
+    let ended = wait(&mut child, &asked, deadline, voice);
     asked.thread_unblock().context("cannot unblock signals")?;
     ended.with_context(|| format!("cannot wait for {name}"))
 }
 
-fn wait(child: &mut Child, asked: &SigSet, mut deadline: Instant) -> Result<Ended> {
+fn wait(
+    child: &mut Child,
+    asked: &SigSet,
+    mut deadline: Instant,
+    voice: Option<Voice<'_>>,
+) -> Result<Ended> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(asked, flags)?;
     let pid = i32::try_from(child.id())?;
@@ -58,7 +85,9 @@ fn wait(child: &mut Child, asked: &SigSet, mut deadline: Instant) -> Result<Ende
     let process = sys::process::pidfd_open(pid)?;
     let (mut interrupted, mut late) = (false, false);
     loop {
+        let voice = voice.filter(|_| !interrupted && !late);
         let left = deadline.saturating_duration_since(Instant::now());
+        let left = voice.map_or(left, |voice| left.min(voice.left()));
         let mut fds = [
             PollFd::new(process.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -76,7 +105,8 @@ fn wait(child: &mut Child, asked: &SigSet, mut deadline: Instant) -> Result<Ende
             return Ok(Ended { status, interrupted, late });
         }
         let told = matches!(signals.read_signal(), Ok(Some(_)));
-        let is_over = Instant::now() >= deadline;
+        let is_silent = voice.is_some_and(|voice| voice.left().is_zero());
+        let is_over = Instant::now() >= deadline || is_silent;
         if (told && interrupted) || (is_over && (interrupted || late)) {
             killpg(group, Signal::SIGKILL)?;
         } else if told || is_over {
@@ -97,7 +127,7 @@ mod tests {
         // Whoever runs the tests may ignore interrupts, and so would all that they start.
         let mut command = Command::new("env");
         command.args(["--default-signal=INT", "sh", "-c", script]);
-        run(&mut command, Instant::now() + patience).unwrap()
+        run(&mut command, Instant::now() + patience, None).unwrap()
     }
 
     #[test]
@@ -111,5 +141,16 @@ mod tests {
         let ended = shell("sleep 1000 & sleep 1000", Duration::ZERO);
         assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32));
         assert!(ended.late && !ended.interrupted);
+    }
+
+    #[test]
+    fn what_is_silent_for_too_long_is_interrupted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let voice = Voice { file: file.path(), patience: Duration::from_millis(50) };
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "sleep", "1000"]);
+        let ended = run(&mut command, Instant::now() + GRACE, Some(voice)).unwrap();
+        assert!(ended.late && !ended.interrupted);
+        assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn within(cache: &Cache, deadline: Instant) -> Result<bool> {
         let mut command = go(&[verb, &["-ldflags", &stamp, "-o"]].concat());
         command.arg(cache.program(name)).arg(package);
         println!("+ go {} {package}", verb.join(" "));
-        let ended = job::run(&mut command, deadline)?;
+        let ended = job::run(&mut command, deadline, None)?;
         if ended.interrupted {
             return Err(job::Interrupted.into());
         }

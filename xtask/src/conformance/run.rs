@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+/// A part of which no test ends for so long is over: what is left of it waits for ever. Upstream's
+/// longest test takes nine minutes.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
 /// Upper bound of each of the two parts.
 const BOUND: Duration = Duration::from_secs(4 * 3600);
 /// How much later the runner itself is ended, if its own bound does not end it.
@@ -156,7 +159,9 @@ impl Suite<'_> {
         let mut command = self.command(name, labels, procs);
         command.stdout(output.try_clone()?).stderr(output);
         // The suite's own bound comes first, and says more.
-        let ended = job::run(&mut command, Instant::now() + self.plan.bound + LATER)?;
+        let voice = job::Voice { file: &log, patience: SILENCE };
+        let deadline = Instant::now() + self.plan.bound + LATER;
+        let ended = job::run(&mut command, deadline, Some(voice))?;
         // A failed test is a failed process: the report says more.
         let json = self.folder.join(format!("{name}.json"));
         let mut results = match report::read(&json, commit) {
