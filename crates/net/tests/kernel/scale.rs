@@ -1,5 +1,7 @@
-//! How long a change takes to reach the kernel when there are very many Services.
-use std::time::{Duration, Instant};
+//! Very many Services and pods. Prints rather than asserts times: machines differ, and the bench
+//! row `endpoints` measures.
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use api::k8s::api::core::v1::Service;
 use api::k8s::api::discovery::v1::EndpointSlice;
@@ -9,8 +11,6 @@ use super::fixture::{Node, Ns, at, root};
 
 const SERVICES: u32 = 10_000;
 const CHANGES: usize = 200;
-/// The aim is 20 ms; without optimisation and beside other tests it may take longer.
-const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
 
 fn ip(index: u32) -> String {
     format!("10.96.{}.{}", 1 + index / 200, 1 + index % 200)
@@ -39,7 +39,7 @@ fn slice(index: u32, endpoints: &[String]) -> EndpointSlice {
 }
 
 #[test]
-fn a_change_among_ten_thousand_services_is_quick() {
+fn a_change_among_ten_thousand_services_is_seen() {
     if !root() {
         return;
     }
@@ -76,24 +76,24 @@ fn a_change_among_ten_thousand_services_is_quick() {
     times.sort();
     let (median, p99) = (times[CHANGES / 2], times[CHANGES * 99 / 100]);
     eprintln!("one change: median {median:?}, p99 {p99:?}, most {:?}", times[CHANGES - 1]);
-    assert!(p99 <= LIMIT, "p99 {p99:?} of a change is over {LIMIT:?}");
     let started = Instant::now();
     node.ns.run(|| net::cleanup("t1", node.dir.path())).unwrap();
     eprintln!("cleanup: {:?}", started.elapsed());
 }
 
 #[test]
-fn pods_are_attached_quickly() {
+fn every_pod_has_an_address_of_its_own() {
     if !root() {
         return;
     }
     let node = Node::alone();
     let namespaces: Vec<Ns> = (0..50).map(|_| Ns::new()).collect();
     let started = Instant::now();
-    for (index, ns) in namespaces.iter().enumerate() {
-        node.net.attach_pod(&format!("pod-{index}"), &ns.path(), &[]).unwrap();
-    }
-    let each = started.elapsed() / 50;
-    eprintln!("one pod attached: {each:?}");
-    assert!(each < LIMIT, "{each:?} for a pod is over {LIMIT:?}");
+    let attach = |(index, ns): (usize, &Ns)| {
+        node.net.attach_pod(&format!("pod-{index}"), &ns.path(), &[]).unwrap()
+    };
+    let addresses: BTreeSet<_> =
+        namespaces.iter().enumerate().map(attach).map(|found| found.ip).collect();
+    eprintln!("one pod attached: {:?}", started.elapsed() / 50);
+    assert_eq!(addresses.len(), namespaces.len(), "{addresses:?}");
 }
