@@ -3,7 +3,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
@@ -204,10 +204,15 @@ pub(super) async fn attach(
         let runtime = tokio::runtime::Handle::current();
         Arc::new(move |columns, rows| {
             let (link, container) = (resized.clone(), container.clone());
-            runtime.spawn(async move {
+            let mut call = Box::pin(async move {
                 // A terminal that is gone has no size.
                 let _ = link.call(Request::Resize { container, columns, rows }, &[]).await;
             });
+            // Begun here, so that sizes and what follows them are asked for in their order.
+            let _inside = runtime.enter();
+            if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                runtime.spawn(call);
+            }
             Ok(())
         }) as Resize
     });
