@@ -121,24 +121,32 @@ fn wait(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
 
-    fn shell(script: &str, patience: Duration) -> Ended {
-        // Whoever runs the tests may ignore interrupts, and so would all that they start.
+    /// The script once it runs. Whoever runs the tests may ignore interrupts, and so would all that
+    /// they start, until `env` has seen to that.
+    fn begun(script: &str) -> Child {
         let mut command = Command::new("env");
-        command.args(["--default-signal=INT", "sh", "-c", script]);
-        run(&mut command, Instant::now() + patience, None).unwrap()
+        command.args(["--default-signal=INT", "sh", "-c", &format!("echo; {script}")]);
+        let mut child = command.process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
     }
 
     #[test]
     fn the_end_of_a_program_is_told() {
-        let ended = shell("exit 3", Duration::from_secs(60));
+        let mut command = Command::new("sh");
+        command.args(["-c", "exit 3"]);
+        let ended = run(&mut command, Instant::now() + GRACE, None).unwrap();
         assert_eq!((ended.status.code(), ended.interrupted, ended.late), (Some(3), false, false));
     }
 
     #[test]
     fn what_takes_too_long_is_interrupted_with_all_that_it_started() {
-        let ended = shell("sleep 1000 & sleep 1000", Duration::ZERO);
+        let mut child = begun("sleep 1000 & sleep 1000");
+        let ended = wait(&mut child, &SigSet::empty(), Instant::now(), None).unwrap();
         assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32));
         assert!(ended.late && !ended.interrupted);
     }
@@ -147,9 +155,9 @@ mod tests {
     fn what_is_silent_for_too_long_is_interrupted() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let voice = Voice { file: file.path(), patience: Duration::from_millis(50) };
-        let mut command = Command::new("env");
-        command.args(["--default-signal=INT", "sleep", "1000"]);
-        let ended = run(&mut command, Instant::now() + GRACE, Some(voice)).unwrap();
+        let mut child = begun("exec sleep 1000");
+        let deadline = Instant::now() + GRACE;
+        let ended = wait(&mut child, &SigSet::empty(), deadline, Some(voice)).unwrap();
         assert!(ended.late && !ended.interrupted);
         assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32));
     }

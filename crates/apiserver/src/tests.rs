@@ -103,6 +103,16 @@ impl Lab {
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         answer(self.raw(method, uri, &[("content-type", kind)], body).await).await
     }
+    /// A node whose API is at this port of the machine.
+    pub(crate) async fn node_at(&self, port: u16) {
+        let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
+        self.post("/api/v1/nodes", body).await.ok();
+        let status = json!({ "status": {
+            "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
+            "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
+        }});
+        self.send("PATCH", "/api/v1/nodes/n/status", status).await.ok();
+    }
     pub(crate) async fn get(&self, uri: &str) -> Answer {
         self.send("GET", uri, Value::Null).await
     }

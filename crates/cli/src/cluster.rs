@@ -24,6 +24,10 @@ pub(crate) struct Cluster {
     pub(crate) service_cidr: String,
     /// The network between the nodes of this machine.
     pub(crate) node_cidr: String,
+    /// A single node has an address of the cluster's own instead of the machine's, where another
+    /// cluster's node has that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own_node_address: bool,
     /// Nodes on this machine, in order.
     pub(crate) nodes: Vec<String>,
     pub(crate) datastore: String,
@@ -137,6 +141,7 @@ pub(crate) mod tests {
             nodes: vec!["kybern".into()],
             datastore: String::new(),
             tls_sans: Vec::new(),
+            own_node_address: false,
             etcd: Etcd::default(),
         }
     }

@@ -28,9 +28,10 @@ impl Down {
         crate::require_root("down")?;
         let dir = self.folder.open()?;
         let progress = Progress::new(!self.quiet);
-        // After `down` the data is still there for `--wipe`.
+        // After `down`, or a first `up` that failed, there is still something for `--wipe`.
         let is_down = !dir.run().exists();
-        if is_down && !(self.wipe && dir.cluster().exists()) {
+        let has_data = dir.cluster().exists() || dir.pki().join("ca.key").exists();
+        if is_down && !(self.wipe && has_data) {
             progress.line(&match dir.cluster().exists() {
                 true => format!("the cluster in {} is stopped already", dir.root().display()),
                 false => format!("there is no cluster in {}", dir.root().display()),

@@ -12,6 +12,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// How long a process may take to let go of what it holds, once it is killed.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// A live process of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Running {
@@ -32,13 +35,19 @@ pub(crate) struct Component {
 
 impl Running {
     pub(crate) fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, started: start_time(pid)? })
+        let stat = Stat::of(pid).filter(|stat| !stat.ended)?;
+        Some(Self { pid, started: stat.started })
     }
-    /// `PID START`, as [`Running::written`] wrote it, if that process still lives.
+    /// `PID START`, as [`Running::written`] wrote it, if that process still lives. One that is
+    /// just being killed is waited for: it holds its ports and locks until its last thread ends.
     fn parse(text: &str) -> Option<Self> {
         let (pid, started) = text.trim().split_once(' ')?;
         let recorded = Running { pid: pid.parse().ok()?, started: started.parse().ok()? };
-        alive(recorded).then_some(recorded)
+        let now = Stat::of(recorded.pid).filter(|stat| stat.started == recorded.started)?;
+        if now.ended && now.threads > 1 {
+            PidFd::open(recorded.pid).wait(recorded, ENDING);
+        }
+        (!now.ended).then_some(recorded)
     }
     pub(crate) fn written(self) -> String {
         format!("{} {}", self.pid, self.started)
@@ -86,14 +95,27 @@ fn order(component: &str) -> (bool, &str) {
     (component != "server", component)
 }
 
-/// Field 22 of `/proc/PID/stat`; a zombie counts as gone.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if matches!(*fields.first()?, "Z" | "X") {
-        return None;
+/// What `/proc/PID/stat` tells about a process.
+struct Stat {
+    /// Its first thread has: a zombie, until its parent has asked about it.
+    ended: bool,
+    /// Those that have not ended, and the first.
+    threads: u64,
+    /// In clock ticks since boot.
+    started: u64,
+}
+
+impl Stat {
+    fn of(pid: i32) -> Option<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // From the third field on: the second, the name, may hold anything.
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(Self {
+            ended: matches!(*fields.first()?, "Z" | "X"),
+            threads: fields.get(17)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
     }
-    fields.get(19)?.parse().ok()
 }
 
 /// Starts `kybern ARGS` in the background and waits until it says that it is ready.
@@ -230,7 +252,7 @@ pub(crate) fn await_end(process: Running) {
 }
 
 pub(crate) fn alive(process: Running) -> bool {
-    start_time(process.pid) == Some(process.started)
+    Running::of(process.pid) == Some(process)
 }
 
 fn signal(process: Running, signal: Signal) {

@@ -224,10 +224,9 @@ impl Up {
                     .with_context(|| format!("cannot make the network of node {name}"))?;
             push("--netns", ns.path.to_string_lossy().into_owned());
             push("--node-ip", ns.ip.to_string());
-        } else if let Some(ip) = single_node_ip()? {
-            push("--node-ip", ip.to_string());
         } else {
-            push("--node-ip", cluster.advertise_ip()?.to_string());
+            let machines = if cluster.own_node_address { None } else { machine_ip()? };
+            push("--node-ip", machines.map_or_else(|| cluster.advertise_ip(), Ok)?.to_string());
         }
         process::start(dir, &agent_of(name), &args, NODE_PATIENCE, &mut |_| ())
     }
@@ -333,6 +332,7 @@ fn fresh(dir: &DataDir) -> Result<Cluster> {
         pod_cidr: pods.to_string(),
         service_cidr: services.to_string(),
         node_cidr: nodes.to_string(),
+        own_node_address: is_taken()?,
         nodes: Vec::new(),
         datastore: "embedded".to_owned(),
         tls_sans: Vec::new(),
@@ -386,7 +386,14 @@ pub(crate) fn agent_of(node: &str) -> String {
     format!("agent-{node}")
 }
 
-fn single_node_ip() -> Result<Option<Ipv4Addr>> {
+/// A node, of another cluster as it must be, has the machine's address already.
+fn is_taken() -> Result<bool> {
+    let Some(ip) = machine_ip()? else { return Ok(false) };
+    let bound = TcpListener::bind((ip, ::agent::config::NODE_PORT));
+    Ok(bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse))
+}
+
+fn machine_ip() -> Result<Option<Ipv4Addr>> {
     Ok(match net::primary_address().context("cannot read this machine's addresses")? {
         Some(std::net::IpAddr::V4(ip)) => Some(ip),
         _ => None,

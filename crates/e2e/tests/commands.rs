@@ -109,3 +109,39 @@ fn a_wrong_line_is_told_on_one_line() {
         assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
     }
 }
+
+#[test]
+fn clusters_live_beside_each_other() {
+    let (Some(one), Some(two)) = (Cluster::new(), Cluster::new()) else { return };
+    // One person's kubeconfig for both.
+    let file = one.home().join("both");
+    let run = |cluster: &Cluster, args: &[&str]| {
+        let output = cluster.command(args).env("KUBECONFIG", &file).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    run(&one, &["up"]);
+    run(&two, &["up", "--listen", "127.0.0.1:7443"]);
+    let merged = config(&one, &file);
+    assert_eq!(names(&merged, "contexts"), ["kybern", "kybern-data"]);
+    assert_eq!(merged["current-context"], "kybern-data");
+    let address = |context: &str, args: &[&str]| {
+        let mut kubectl = one.kubectl_command(&[&["--context", context][..], args].concat());
+        let output = kubectl.env("KUBECONFIG", &file).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let node = ["get", "nodes", "-o", "jsonpath={.items[0].status.addresses[0].address}"];
+    assert_ne!(address("kybern", &node), address("kybern-data", &node));
+    for context in ["kybern", "kybern-data"] {
+        let image = "--image=kybern.local/toolbox";
+        address(context, &["run", "web", image, "--", "toolbox", "serve"]);
+        address(context, &["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+        assert!(address(context, &["logs", "web"]).contains("serving HTTP"));
+    }
+    // The end of one is nothing to the other.
+    run(&two, &["down", "--wipe"]);
+    assert_eq!(names(&config(&one, &file), "contexts"), ["kybern"]);
+    assert!(address("kybern", &["exec", "web", "--", "hostname"]).contains("web"));
+    run(&one, &["down", "--wipe"]);
+    assert!(!file.exists());
+}

@@ -44,6 +44,8 @@ fn a_start_that_fails_half_way_leaves_nothing() {
     assert!(error.contains("10250") && error.lines().count() == 1, "{error}");
     cluster.traces().assert_none();
     assert!(!cluster.home().join(".kube/config").exists());
+    cluster.kybern(&["down", "--wipe"]);
+    assert!(!cluster.data_dir().exists(), "what the failed start has made goes too");
     drop(taken);
     cluster.kybern(&["up"]);
 }

@@ -1,7 +1,7 @@
 //! What is in each image of the suite: facts, by the image's name without host and tag.
 //!
-//! The programs are upstream's own, compiled by `build`, or Debian's packages of the same; two tiny
-//! ones are this project's (`conformance/pause`, `conformance/setuid`).
+//! The programs are upstream's own, compiled by `build`, or Debian's packages of the same; three
+//! tiny ones are this project's (`conformance/pause`, `conformance/setuid`, `conformance/sh`).
 
 /// One image.
 #[derive(Debug, Default)]

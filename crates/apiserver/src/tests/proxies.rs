@@ -33,13 +33,7 @@ async fn node(lab: &Lab, answers: &[(&'static str, &'static str)]) {
             stream.shutdown().await.unwrap();
         }
     });
-    let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
-    lab.post("/api/v1/nodes", body).await.ok();
-    let status = json!({ "status": {
-        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
-        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
-    }});
-    lab.send("PATCH", "/api/v1/nodes/n/status", status).await.ok();
+    lab.node_at(port).await;
 }
 
 const PROXY: &str = "/api/v1/nodes/n/proxy";

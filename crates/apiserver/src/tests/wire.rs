@@ -196,13 +196,7 @@ async fn streams_reach_the_node_as_they_are() {
     let lab = Lab::new().await;
     let address = serving(&lab).await;
     let (port, node) = node(&lab).await;
-    let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
-    lab.post("/api/v1/nodes", body).await.ok();
-    let status = json!({ "status": {
-        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
-        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
-    }});
-    lab.send("PATCH", "/api/v1/nodes/n/status", status).await.ok();
+    lab.node_at(port).await;
     let account =
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
     lab.post("/api/v1/namespaces/default/serviceaccounts", account).await.ok();
@@ -241,13 +235,7 @@ async fn proxies_pass_upgrades_on() {
     let lab = Lab::new().await;
     let address = serving(&lab).await;
     let (port, node) = node(&lab).await;
-    let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
-    lab.post("/api/v1/nodes", body).await.ok();
-    let status = json!({ "status": {
-        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
-        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
-    }});
-    lab.send("PATCH", "/api/v1/nodes/n/status", status).await.ok();
+    lab.node_at(port).await;
     let mut stream = connect(&lab, address).await;
     // Without a path, too: only plain requests are sent to the root.
     let request = "GET /api/v1/nodes/n/proxy?a=b HTTP/1.1\r\nHost: here:1\r\n\

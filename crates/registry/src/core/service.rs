@@ -79,6 +79,17 @@ impl Resource for Services {
     fn selectable_fields(&self) -> &[&'static str] {
         &["spec.clusterIP", "spec.type"]
     }
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        const TOPOLOGY: &str = "service.kubernetes.io/topology-mode";
+        let mode = new["metadata"]["annotations"][TOPOLOGY].as_str().unwrap_or_default();
+        let warned = mode.eq_ignore_ascii_case("auto").then(|| {
+            format!(
+                "metadata.annotations[{TOPOLOGY}]: Kybern does not act on it: set \
+                 spec.trafficDistribution"
+            )
+        });
+        warned.into_iter().collect()
+    }
     columns![
         Column::NAME,
         Column::new("Type", "string", "How the service is exposed.").cell(|o, _| text(

@@ -116,3 +116,13 @@ fn shown() {
     assert_eq!(ports(&service), "80:30000/TCP,53/UDP");
     assert_eq!(external_ip(&json!({ "spec": { "type": "LoadBalancer" } })), "<pending>");
 }
+
+#[test]
+fn an_annotation_that_nothing_acts_on_is_told() {
+    let of = |mode: &str| {
+        let annotations = json!({ "service.kubernetes.io/topology-mode": mode });
+        Services.warnings(&json!({ "metadata": { "annotations": annotations } }), None)
+    };
+    assert_eq!(of("Auto").len(), 1);
+    assert!(of("Disabled").is_empty());
+}

@@ -225,3 +225,24 @@ fn subresources() {
         ]
     );
 }
+
+#[test]
+fn certificates_of_pods_live_an_hour_to_three_months() {
+    for (seconds, want) in [
+        (3599, "if provided, maxExpirationSeconds must be >= 3600"),
+        (3600, ""),
+        (7_862_400, ""),
+        (7_862_401, "if provided, maxExpirationSeconds must be <= 7862400"),
+    ] {
+        let source = json!({
+            "signerName": "example.com/signer", "keyType": "ED25519",
+            "credentialBundlePath": "bundle.pem", "maxExpirationSeconds": seconds,
+        });
+        let volume =
+            json!({ "name": "v", "projected": { "sources": [{ "podCertificate": source }] } });
+        let found = texts(&pod(|spec| spec["volumes"] = json!([volume])), None);
+        let found: Vec<&String> = found.iter().filter(|text| text.contains("Seconds")).collect();
+        assert_eq!(found.len(), usize::from(!want.is_empty()), "{found:?}");
+        assert!(found.iter().all(|text| text.ends_with(want)), "{found:?}");
+    }
+}

@@ -289,6 +289,18 @@ fn certificate(certificate: &At, errors: &mut FieldErrors) {
     certificate.get("signerName").must("", errors);
     let kinds = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
     certificate.get("keyType").one_of(&kinds, true, errors);
+    let life = certificate.get("maxExpirationSeconds");
+    if let Some(seconds) = life.int() {
+        let (least, most) = (3600, 91 * 24 * 3600);
+        if seconds < least {
+            errors.push(
+                life.invalid(format!("if provided, maxExpirationSeconds must be >= {least}")),
+            );
+        } else if seconds > most {
+            errors
+                .push(life.invalid(format!("if provided, maxExpirationSeconds must be <= {most}")));
+        }
+    }
     let paths = ["credentialBundlePath", "keyPath", "certificateChainPath"];
     if paths.iter().all(|path| certificate.get(path).is_empty()) {
         let why = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
