@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_takes_too_long_is_interrupted_with_all_that_it_started() {
-        let mut child = begun("sleep 1000 & sleep 1000");
+        let mut child = begun("sleep 1000 & exec sleep 1000");
         let ended = wait(&mut child, &SigSet::empty(), Instant::now(), None).unwrap();
         assert_eq!(ended.status.signal(), Some(Signal::SIGINT as i32));
         assert!(ended.late && !ended.interrupted);

@@ -2,6 +2,7 @@
 //!
 //! Works from the folders alone, so that it needs no agent. Never signals a process that is not
 //! proven to be a shim of this root: its start time and the boot it belongs to must match.
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -29,12 +30,28 @@ pub(crate) fn sandbox(root: &Path, folder: &Path) -> Result<(), Error> {
     if !folder.is_dir() {
         return Ok(());
     }
-    end_shim(folder)?;
+    let _birth = no_birth(folder)?;
+    end_known_shim(folder)?;
     remove_tree(folder)
 }
 
 /// Ends a sandbox's shim with everything in its cgroup. One that is gone is no error.
 pub(crate) fn end_shim(folder: &Path) -> Result<(), Error> {
+    let _birth = no_birth(folder)?;
+    end_known_shim(folder)
+}
+
+/// While this is held, no shim of the sandbox is about to be born: without its `config.json`, none
+/// can be, and one that is on its way is in `shim.json` by then.
+fn no_birth(folder: &Path) -> Result<Option<File>, Error> {
+    match layout::lock(&folder.join("config.json")) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(system("cannot lock the sandbox", &e)),
+    }
+}
+
+fn end_known_shim(folder: &Path) -> Result<(), Error> {
     let shim: io::Result<ShimRecord> = layout::read_json(&folder.join("shim.json"));
     if let Ok(shim) = shim {
         let process = &shim.process;

@@ -5,7 +5,7 @@
 //! `containers/<id>/` with `config.json`, `state.json` and the writable layer.
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -82,6 +82,14 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
     let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     io::Write::write_all(&mut file, &bytes)?;
     fs::rename(&temporary, path)
+}
+
+/// The file, locked by this process and its forks alone: waits for whoever holds it, and fails
+/// with `NotFound` if that one removed it.
+pub(crate) fn lock(path: &Path) -> io::Result<fs::File> {
+    let file = fs::File::open(path)?;
+    file.lock()?;
+    if file.metadata()?.nlink() == 0 { Err(io::ErrorKind::NotFound.into()) } else { Ok(file) }
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {

@@ -38,6 +38,7 @@ fn main() {
         ("shares_the_pod", shares_the_pod),
         ("survives_the_agent", survives_the_agent),
         ("a_dead_shim_leaves_nothing", a_dead_shim_leaves_nothing),
+        ("an_unborn_shim_leaves_nothing", an_unborn_shim_leaves_nothing),
         ("is_fast_and_small", is_fast_and_small),
     ];
     for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
@@ -464,6 +465,20 @@ fn a_dead_shim_leaves_nothing() {
         let root = node.root();
         tokio::task::spawn_blocking(move || cleanup_all(&root)).await.unwrap().unwrap();
         assert!(node.again().list().await.unwrap().is_empty());
+    });
+}
+
+/// An agent may be killed at any moment while it starts a shim, which then goes on by itself.
+fn an_unborn_shim_leaves_nothing() {
+    block_on(async {
+        for delay in (0..12_000).step_by(100).map(Duration::from_micros) {
+            let node = Node::new();
+            let pod = node.pod();
+            let _ = tokio::time::timeout(delay, node.runtime.run_sandbox(&pod)).await;
+            let cgroups = sys::cgroup::Cgroups::detect().unwrap();
+            drop(node);
+            assert!(!cgroups.exists(&pod.shim_cgroup).unwrap(), "after {delay:?}");
+        }
     });
 }
 

@@ -29,9 +29,12 @@ pub(super) enum Started {
 /// Forks the shim, which leaves the session and all files of the process that started it.
 pub(super) fn start(folder: &Path) -> Result<Started, String> {
     let _ = sys::process::close_from(3);
-    let config: SandboxConfig = layout::read_json(&folder.join("config.json")).map_err(|e| {
-        format!("shim: {}: {}", folder.join("config.json").display(), sys::reason(&e))
-    })?;
+    let place = folder.join("config.json");
+    let fail = |e: io::Error| format!("shim: {}: {}", place.display(), sys::reason(&e));
+    // Held until shim.json tells of this shim, by both processes: whoever ends the sandbox
+    // meanwhile waits for that, so that no shim goes on unknown.
+    let birth = layout::lock(&place).map_err(fail)?;
+    let config: SandboxConfig = layout::read_json(&place).map_err(fail)?;
     let (mut reader, mut writer) = io::pipe().map_err(|e| format!("shim: pipe: {e}"))?;
     match sys::process::fork().map_err(|e| format!("shim: {}", sys::reason(&e)))? {
         Fork::Parent(_) => {
@@ -48,6 +51,7 @@ pub(super) fn start(folder: &Path) -> Result<Started, String> {
             drop(reader);
             match become_shim(folder, config) {
                 Ok(shim) => {
+                    drop(birth);
                     let _ = writer.write_all(READY);
                     drop(writer);
                     sys::process::trim_memory();
