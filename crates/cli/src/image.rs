@@ -3,6 +3,7 @@ use crate::Folder;
 use crate::output::{Format, Progress, bytes, print, show, table};
 use crate::paths::DataDir;
 use anyhow::{Context, Result, bail};
+use api::Value;
 use clap::{Args, Subcommand};
 use images::{Auth, BuildSpec, ImageConfig, ImageRef, Images, PullOptions};
 use serde_json::json;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub(crate) struct Image {
     #[command(subcommand)]
     command: Command,
+    #[arg(long, short, value_enum, default_value_t, global = true)]
+    output: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,8 +44,6 @@ enum Command {
     List {
         #[command(flatten)]
         folder: Folder,
-        #[arg(long, short, value_enum, default_value_t)]
-        output: Format,
     },
     /// Remove images, by name, digest or the beginning of their id
     #[command(visible_alias = "rm", after_help = "Example:\n  kybern image remove shop/app:1")]
@@ -103,21 +104,19 @@ enum Command {
 impl Image {
     pub(crate) fn run(self) -> Result<()> {
         crate::require_root("image")?;
+        let output = self.output;
         match self.command {
-            Command::Import { folder, paths, name } => import(&folder, &paths, name.as_deref()),
-            Command::List { folder, output } => list(&folder, output),
-            Command::Remove { folder, images } => {
-                let store = open(&folder)?;
-                images.iter().try_for_each(|image| {
-                    store.remove(image)?;
-                    print(&format!("{image} removed\n"));
-                    Ok(())
-                })
+            Command::Import { folder, paths, name } => {
+                import(&folder, &paths, name.as_deref(), output)
             }
+            Command::List { folder } => list(&folder, output),
+            Command::Remove { folder, images } => remove(&folder, &images, output),
             Command::Pull { folder, image, mirrors, username, password_stdin, platform, quiet } => {
                 let auths = credentials(username, password_stdin)?;
                 let options = PullOptions { auths, mirrors, platform };
-                pull(&folder, &image, &options, quiet)
+                let pulled = pull(&folder, &image, &options, quiet)?;
+                told(output, &[pulled]);
+                Ok(())
             }
             Command::Build { folder, source, name, entrypoint, cmd, env, workdir, user } => {
                 let odd = env.iter().find(|pair| !pair.contains('='));
@@ -133,7 +132,7 @@ impl Image {
                     ..ImageConfig::default()
                 };
                 let spec = BuildSpec { folder: source, config, name };
-                told(&open(&folder)?.build(&spec)?);
+                told(output, &[open(&folder)?.build(&spec)?]);
                 Ok(())
             }
         }
@@ -149,10 +148,23 @@ pub(crate) fn store_of(dir: &DataDir) -> Result<Images, images::Error> {
     Images::open(dir.images())
 }
 
-fn told(image: &images::Image) {
-    let id = image.id.clone();
-    let name = image.tags.first().unwrap_or(&id);
-    print(&format!("{name} ({}, {})\n", short(&image.id), bytes(image.size)));
+/// The images that a command has brought.
+fn told(output: Format, found: &[images::Image]) {
+    show(output, &facts(found), || {
+        let line = |image: &images::Image| {
+            let name = image.tags.first().unwrap_or(&image.id);
+            format!("{name} ({}, {})\n", short(&image.id), bytes(image.size))
+        };
+        found.iter().map(line).collect()
+    });
+}
+
+fn facts(found: &[images::Image]) -> Value {
+    let one = |image: &images::Image| {
+        json!({"id": image.id, "tags": image.tags, "digests": image.repo_digests,
+               "bytes": image.size})
+    };
+    found.iter().map(one).collect()
 }
 
 fn short(id: &str) -> &str {
@@ -160,31 +172,49 @@ fn short(id: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
-fn import(folder: &Folder, paths: &[PathBuf], name: Option<&str>) -> Result<()> {
+/// Each is told as it comes, or all at the end; after an error, those before it.
+fn import(folder: &Folder, paths: &[PathBuf], name: Option<&str>, output: Format) -> Result<()> {
     let store = open(folder)?;
     let name: Option<ImageRef> = name.map(str::parse).transpose()?;
-    for path in paths {
+    let mut all = Vec::new();
+    let imported = paths.iter().try_for_each(|path| {
         let found = if path == Path::new("-") {
             store.import_reader(std::io::stdin().lock(), name.as_ref())
         } else {
             store.import(path, name.as_ref())
         };
         let found = found.with_context(|| format!("cannot import {}", path.display()))?;
-        found.iter().for_each(told);
+        match output {
+            Format::Text => told(output, &found),
+            Format::Json | Format::Yaml => all.extend(found),
+        }
+        Ok(())
+    });
+    if output != Format::Text {
+        told(output, &all);
     }
-    Ok(())
+    imported
+}
+
+/// As [`import`].
+fn remove(folder: &Folder, images: &[String], output: Format) -> Result<()> {
+    let store = open(folder)?;
+    let mut all = Vec::new();
+    let removed = images.iter().try_for_each(|image| {
+        store.remove(image)?;
+        match output {
+            Format::Text => print(&format!("{image} removed\n")),
+            Format::Json | Format::Yaml => all.push(json!({"image": image})),
+        }
+        Ok(())
+    });
+    show(output, &Value::Array(all), String::new);
+    removed
 }
 
 fn list(folder: &Folder, output: Format) -> Result<()> {
     let found = open(folder)?.list()?;
-    let all: Vec<_> = found
-        .iter()
-        .map(|image| {
-            json!({"id": image.id, "tags": image.tags, "digests": image.repo_digests,
-                   "bytes": image.size})
-        })
-        .collect();
-    show(output, &json!(all), || {
+    show(output, &facts(&found), || {
         let rows: Vec<Vec<String>> = found
             .iter()
             .flat_map(|image| {
@@ -212,7 +242,7 @@ fn credentials(username: Option<String>, password_stdin: bool) -> Result<Vec<Aut
     Ok(vec![Auth { username, password, ..Auth::default() }])
 }
 
-fn pull(folder: &Folder, image: &str, options: &PullOptions, quiet: bool) -> Result<()> {
+fn pull(folder: &Folder, image: &str, options: &PullOptions, quiet: bool) -> Result<images::Image> {
     let store = open(folder)?;
     let reference: ImageRef = image.parse()?;
     let progress = Arc::new(Progress::new(!quiet));
@@ -230,6 +260,5 @@ fn pull(folder: &Folder, image: &str, options: &PullOptions, quiet: bool) -> Res
     });
     let pulled =
         crate::runtime_for_command()?.block_on(store.pull(&reference, options, Some(tell)));
-    told(&pulled?);
-    Ok(())
+    Ok(pulled?)
 }

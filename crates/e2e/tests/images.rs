@@ -1,6 +1,7 @@
 //! Images as people use them: from a private registry, from nowhere, and made on the spot.
 use e2e::registry::{self, Registry};
 use e2e::{Cluster, text, until};
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -156,4 +157,13 @@ fn what_was_built_from_a_folder_runs() {
     assert_eq!(page, "served by nginx\n");
     let list = cluster.kybern(&["image", "list"]);
     assert!(list.contains("test/nginx"), "{list}");
+    // What comes and goes is told as data too.
+    let json = |args: &[&str]| serde_json::from_str::<Value>(&cluster.kybern(args)).unwrap();
+    let folder = cluster.home().join("empty");
+    fs::create_dir(&folder).unwrap();
+    let folder = folder.to_str().unwrap();
+    let built = json(&["image", "build", folder, "--name", "test/empty:1", "-o", "json"]);
+    assert_eq!(built[0]["tags"][0], "docker.io/test/empty:1");
+    let removed = json(&["image", "remove", "test/empty:1", "--output", "json"]);
+    assert_eq!(removed, json!([{"image": "test/empty:1"}]));
 }
