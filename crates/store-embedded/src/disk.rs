@@ -1,13 +1,14 @@
 //! The folder and the file: opening, snapshots, room, and opening anew after the engine gave up.
 //!
-//! Files: `lock` (held while open), `store.redb` (the data), `reserve` (room kept back),
-//! `store.redb.new` (a store being made; never data).
+//! Files: `lock` (held while open), `store.redb` (the tree), `log` (the writes that the tree does
+//! not have on disk yet), `reserve` (room kept back), `store.redb.new` (a store being made; never
+//! data).
+use crate::log::{self, Log};
 use crate::{OpenError, Options};
 use bytes::Bytes;
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, StorageBackend, StorageError, TableDefinition, WriteTransaction,
-    backends::FileBackend,
+    Builder, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageBackend, StorageError, Table, TableDefinition, WriteTransaction, backends::FileBackend,
 };
 use std::{
     collections::{BTreeMap, btree_map},
@@ -17,7 +18,7 @@ use std::{
     ops::Range,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
 };
 use store::{Entry, Error, Revision};
 
@@ -25,12 +26,15 @@ pub(crate) const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::ne
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(crate) const REVISION: &str = "revision";
 const FORMAT: &str = "format";
-/// The format of the tables. Raise it when an older version would misread them.
-pub(crate) const FORMAT_NOW: u64 = 1;
+/// The format of the files. Raise it when an older version would misread them. Before the second,
+/// there was no log.
+pub(crate) const FORMAT_NOW: u64 = 2;
 /// The revisions of creation and last change stand before the value.
 pub(crate) const HEADER: usize = 16;
 /// What a commit may need beside its writes.
 const ROOM_BASE: u64 = 1 << 20;
+/// What one write may cost in pages of the tree's file beside its value (a path of the tree, copied).
+const ROOM_PER_WRITE: u64 = 32 << 10;
 
 /// What the store needs of the operating system, so that tests can make it fail.
 pub(crate) trait Host: Send + Sync {
@@ -55,17 +59,24 @@ impl Host for Real {
 }
 
 type FreeBytes = dyn Fn(&Path) -> io::Result<u64> + Send + Sync;
-type Opener = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
+type Opener<T> = dyn Fn(&Path) -> Result<T, redb::Error> + Send + Sync;
 
 pub(crate) struct Disk {
     dir: PathBuf,
     options: Options,
-    opener: Box<Opener>,
+    open_tree: Box<Opener<Database>>,
+    open_log: Box<Opener<Log>>,
     free_bytes: Box<FreeBytes>,
     /// `None` between the engine's giving up and its being opened anew.
-    database: RwLock<Option<Database>>,
+    engine: RwLock<Option<Engine>>,
     // Let go last: fields are dropped in order.
     _lock: File,
+}
+
+/// The tree of all entries, and the log of what it does not have on disk yet.
+struct Engine {
+    tree: Database,
+    log: Mutex<Log>,
 }
 
 impl Disk {
@@ -83,24 +94,31 @@ impl Disk {
         let lock = lock(dir)?;
         let host = Arc::new(host);
         let backends = Arc::clone(&host);
-        let opener = move |path: &Path| {
+        let open_tree = move |path: &Path| {
+            let backend = backends.backend(open_private(path)?)?;
+            Ok(Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)?)
+        };
+        let backends = Arc::clone(&host);
+        let open_log = move |path: &Path| {
             let file = open_private(path)?;
-            let backend = backends.backend(file)?;
-            Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend)
+            if file.metadata()?.len() < options.log_bytes {
+                allocate(&file, options.log_bytes)?;
+            }
+            Ok(Log::new(Box::new(backends.backend(file)?))?)
         };
         let disk = Disk {
             dir: dir.to_owned(),
             options,
-            opener: Box::new(opener),
+            open_tree: Box::new(open_tree),
+            open_log: Box::new(open_log),
             free_bytes: Box::new(move |dir| host.free_bytes(dir)),
-            database: RwLock::new(None),
+            engine: RwLock::new(None),
             _lock: lock,
         };
-        if !disk.file().try_exists().map_err(failed)? {
+        if !disk.tree_file().try_exists().map_err(failed)? {
             disk.make()?;
         }
         disk.reopen()?;
-        disk.check_format()?;
         disk.keep_reserve();
         Ok(disk)
     }
@@ -114,26 +132,63 @@ impl Disk {
         read.map_err(|error| self.damaged(error))
     }
 
+    fn engine(&self) -> RwLockReadGuard<'_, Option<Engine>> {
+        self.engine.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().ok_or_else(|| closed(&self.dir))?;
-        let transaction = database.begin_read().map_err(|error| classify(error.into()))?;
-        let entries = transaction.open_table(ENTRIES).map_err(|error| classify(error.into()))?;
-        Ok(Snapshot { transaction, entries })
+        let engine = self.engine();
+        let engine = engine.as_ref().ok_or_else(|| closed(&self.dir))?;
+        Snapshot::of(&engine.tree).map_err(classify)
     }
 
     pub(crate) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
-        Ok(database.begin_write()?)
+        self.engine().as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_write()
+    }
+
+    /// Makes a batch durable, then visible to readers: with the log, or where that has no place
+    /// for it with the whole tree. `room` is what the tree may need of the disk for it.
+    pub(crate) fn commit(
+        &self,
+        transaction: WriteTransaction,
+        batch: &[u8],
+        room: u64,
+    ) -> Result<(), redb::Error> {
+        let engine = self.engine();
+        let mut log = engine.as_ref().ok_or(redb::Error::DatabaseClosed)?.log();
+        if !log.append(batch)? {
+            return sync(transaction, &mut log);
+        }
+        log.owed += room;
+        Ok(transaction.commit()?)
+    }
+
+    /// Brings to the tree's file what only the log has on disk.
+    pub(crate) fn checkpoint(&self) -> Result<(), redb::Error> {
+        let engine = self.engine();
+        let engine = engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        let mut log = engine.log();
+        if log.owed == 0 { Ok(()) } else { sync(engine.begin_write()?, &mut log) }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.engine().is_some()
+    }
+
+    /// Whether the tree has room for `bytes` more; where what it still owes takes too much, that
+    /// is brought to its file first.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<Result<(), Error>, redb::Error> {
+        let owed = self.engine().as_ref().map_or(0, |engine| engine.log().owed);
+        let room = self.check_room(owed.saturating_add(bytes));
+        if room.is_ok() || owed == 0 || self.check_room(0).is_err() {
+            return Ok(room);
+        }
+        self.checkpoint()?;
+        Ok(self.check_room(bytes))
     }
 
     /// Whether a commit that needs `bytes` has the room for it.
-    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), Error> {
+    fn check_room(&self, bytes: u64) -> Result<(), Error> {
         let needed = bytes.saturating_add(ROOM_BASE);
         match (self.free_bytes)(&self.dir) {
             Ok(free) if free < needed => Err(Error::Full(format!(
@@ -148,18 +203,42 @@ impl Disk {
     /// Closes the engine and opens it anew from what is on disk: after an error it refuses
     /// everything. On a full disk the reserve is given up for that.
     pub(crate) fn reopen(&self) -> Result<(), OpenError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        *database = None;
-        let opened = match (self.opener)(&self.file()) {
-            Err(error) if is_full_error(&error) => {
+        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        *engine = None;
+        let opened = match self.open_engine() {
+            Err(OpenError::Full { .. }) => {
                 // It may not be there; then the second try fails as the first did.
                 let _ = fs::remove_file(self.dir.join("reserve"));
-                (self.opener)(&self.file())
+                self.open_engine()
             }
             opened => opened,
         };
-        *database = Some(opened.map_err(|error| self.open_error(error))?);
+        *engine = Some(opened?);
         Ok(())
+    }
+
+    fn open_engine(&self) -> Result<Engine, OpenError> {
+        let failed = |error| self.engine_error(error);
+        let tree = (self.open_tree)(&self.tree_file()).map_err(failed)?;
+        let format = Snapshot::of(&tree).and_then(|snapshot| snapshot.meta(FORMAT));
+        let format = format.map_err(failed)?;
+        if format > FORMAT_NOW {
+            return Err(OpenError::Newer {
+                dir: self.dir.clone(),
+                found: format,
+                supported: FORMAT_NOW,
+            });
+        }
+        if format == FORMAT_NOW && !self.log_file().exists() {
+            return Err(self.damaged("the file `log` is missing"));
+        }
+        let mut log = (self.open_log)(&self.log_file()).map_err(failed)?;
+        replay(&tree, &mut log).map_err(failed)?;
+        if format < FORMAT_NOW {
+            self.sync_dir()?;
+            upgrade(&tree).map_err(failed)?;
+        }
+        Ok(Engine { tree, log: Mutex::new(log) })
     }
 
     /// Sets room aside, when there is enough.
@@ -170,70 +249,61 @@ impl Disk {
         if kept || bytes == 0 || self.check_room(bytes.saturating_mul(2)).is_err() {
             return;
         }
-        let allocate = || -> io::Result<()> {
-            let file = open_private(&path)?;
-            let length = i64::try_from(bytes).map_err(io::Error::other)?;
-            Ok(nix::fcntl::posix_fallocate(&file, 0, length)?)
-        };
-        if let Err(error) = allocate() {
+        if let Err(error) = open_private(&path).and_then(|file| allocate(&file, bytes)) {
             tracing::debug!(%error, "no reserve could be set aside for the store");
             let _ = fs::remove_file(&path);
         }
     }
 
-    fn file(&self) -> PathBuf {
+    fn tree_file(&self) -> PathBuf {
         self.dir.join("store.redb")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    fn sync_dir(&self) -> Result<(), OpenError> {
+        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| OpenError::Io { dir: self.dir.clone(), source })
     }
 
     /// Makes an empty store beside its place and moves it there whole.
     fn make(&self) -> Result<(), OpenError> {
         let failed = |source| OpenError::Io { dir: self.dir.clone(), source };
         let new = self.dir.join("store.redb.new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+        for old in [&new, &self.log_file()] {
+            match fs::remove_file(old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
         }
-        let database = (self.opener)(&new).map_err(|error| self.open_error(error))?;
+        let tree = (self.open_tree)(&new).map_err(|error| self.engine_error(error))?;
         let fill = || -> Result<(), redb::Error> {
-            let transaction = database.begin_write()?;
+            let transaction = tree.begin_write()?;
             transaction.open_table(ENTRIES)?;
             let mut meta = transaction.open_table(META)?;
             meta.insert(FORMAT, FORMAT_NOW)?;
             // etcd's first write has revision 2 as well: 0 means "any" to Kubernetes' clients.
             meta.insert(REVISION, 1)?;
             drop(meta);
-            Ok(transaction.commit()?)
+            transaction.commit()?;
+            (self.open_log)(&self.log_file()).map(drop)
         };
         fill().map_err(|error| self.engine_error(error))?;
-        database.close().map_err(|error| self.open_error(error))?;
-        fs::rename(&new, self.file()).map_err(failed)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)
-    }
-
-    fn check_format(&self) -> Result<(), OpenError> {
-        let snapshot = self.snapshot().map_err(|error| self.damaged(error))?;
-        let found = snapshot.meta(FORMAT).map_err(|error| self.damaged(error))?;
-        if found > FORMAT_NOW {
-            let dir = self.dir.clone();
-            return Err(OpenError::Newer { dir, found, supported: FORMAT_NOW });
-        }
-        Ok(())
+        tree.close().map_err(|error| self.engine_error(error.into()))?;
+        fs::rename(&new, self.tree_file()).map_err(failed)?;
+        self.sync_dir()
     }
 
     fn damaged(&self, reason: impl ToString) -> OpenError {
         OpenError::Damaged { dir: self.dir.clone(), reason: reason.to_string() }
     }
 
-    fn open_error(&self, error: DatabaseError) -> OpenError {
-        match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { dir: self.dir.clone() },
-            error => self.engine_error(error.into()),
-        }
-    }
-
     fn engine_error(&self, error: redb::Error) -> OpenError {
         let dir = self.dir.clone();
         match error {
+            redb::Error::DatabaseAlreadyOpen => OpenError::InUse { dir },
             redb::Error::Io(source) if is_full(&source) => {
                 OpenError::Full { dir, reason: source.to_string() }
             }
@@ -243,6 +313,67 @@ impl Disk {
             error => self.damaged(error),
         }
     }
+}
+
+impl Engine {
+    /// A transaction whose commit shows it to readers and syncs nothing.
+    fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+        begin_write(&self.tree)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn begin_write(tree: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = tree.begin_write()?;
+    transaction.set_durability(Durability::None)?;
+    Ok(transaction)
+}
+
+/// Commits with all that was committed before, onto the disk.
+fn sync(mut transaction: WriteTransaction, log: &mut Log) -> Result<(), redb::Error> {
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.commit()?;
+    log.restart();
+    Ok(())
+}
+
+/// Does again what the log tells of and the tree lost, and leaves the log where it ends.
+fn replay(tree: &Database, log: &mut Log) -> Result<(), redb::Error> {
+    let transaction = begin_write(tree)?;
+    let mut meta = transaction.open_table(META)?;
+    let mut entries = transaction.open_table(ENTRIES)?;
+    let mut last = meta.get(REVISION)?.map_or(0, |revision| revision.value());
+    let mut end = None;
+    while let Some(batch) = log.next(Revision(last))? {
+        for write in log::writes(&batch) {
+            let write = write?;
+            last += 1;
+            log.owed += room(write.put.map_or(0, |(_, value)| value.len()));
+            match write.put {
+                Some((created, value)) => {
+                    let header = header(created, Revision(last));
+                    insert(&mut entries, write.key, header, value)?;
+                }
+                None => drop(entries.remove(write.key)?),
+            }
+        }
+        end = Some(batch);
+    }
+    let Some(end) = end else { return Ok(()) };
+    log.confirm(&end)?;
+    meta.insert(REVISION, last)?;
+    drop((meta, entries));
+    Ok(transaction.commit()?)
+}
+
+/// From the format before the log.
+fn upgrade(tree: &Database) -> Result<(), redb::Error> {
+    let transaction = tree.begin_write()?;
+    transaction.open_table(META)?.insert(FORMAT, FORMAT_NOW)?;
+    Ok(transaction.commit()?)
 }
 
 /// A state of the store that does not change.
@@ -267,14 +398,20 @@ impl Lazy<'_> {
 }
 
 impl Snapshot {
-    pub(crate) fn revision(&self) -> Result<Revision, Error> {
-        self.meta(REVISION).map(Revision)
+    fn of(tree: &Database) -> Result<Self, redb::Error> {
+        let transaction = tree.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        Ok(Snapshot { transaction, entries })
     }
 
-    fn meta(&self, name: &str) -> Result<u64, Error> {
-        let meta = self.transaction.open_table(META).map_err(|error| classify(error.into()))?;
-        let value = meta.get(name).map_err(|error| classify(error.into()))?;
-        value.map(|value| value.value()).ok_or_else(|| damaged(name))
+    pub(crate) fn revision(&self) -> Result<Revision, Error> {
+        self.meta(REVISION).map(Revision).map_err(classify)
+    }
+
+    fn meta(&self, name: &str) -> Result<u64, redb::Error> {
+        let value = self.transaction.open_table(META)?.get(name)?;
+        let value = value.ok_or_else(|| redb::Error::Corrupted(format!("{name} is missing")))?;
+        Ok(value.value())
     }
 
     /// Every entry of the range in order, with `instead` (the state of some keys at another time)
@@ -332,12 +469,30 @@ pub(crate) fn current(
     entry.map(Some).ok_or_else(|| redb::Error::Corrupted(format!("entry {key}")))
 }
 
+/// What a write of a value of this length may cost on disk.
+pub(crate) fn room(value: usize) -> u64 {
+    // The engine rounds large values up to a power of two.
+    ROOM_PER_WRITE + (value as u64).saturating_mul(2)
+}
+
 /// What stands before the value.
-pub(crate) fn header(entry: &Entry) -> [u8; HEADER] {
+pub(crate) fn header(created: Revision, modified: Revision) -> [u8; HEADER] {
     let mut header = [0; HEADER];
-    header[..8].copy_from_slice(&entry.created.0.to_le_bytes());
-    header[8..].copy_from_slice(&entry.modified.0.to_le_bytes());
+    header[..8].copy_from_slice(&created.0.to_le_bytes());
+    header[8..].copy_from_slice(&modified.0.to_le_bytes());
     header
+}
+
+pub(crate) fn insert(
+    entries: &mut Table<'_, &'static str, &'static [u8]>,
+    key: &str,
+    header: [u8; HEADER],
+    value: &[u8],
+) -> Result<(), redb::Error> {
+    let mut place = entries.insert_reserve(key, HEADER + value.len())?;
+    place.as_mut()[..HEADER].copy_from_slice(&header);
+    place.as_mut()[HEADER..].copy_from_slice(value);
+    Ok(())
 }
 
 fn decode(key: Arc<str>, stored: &[u8]) -> Option<Entry> {
@@ -372,10 +527,6 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-fn is_full_error(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::Storage(StorageError::Io(error)) if is_full(error))
-}
-
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
     let lock = open_private(&dir.join("lock")).map_err(failed)?;
@@ -388,4 +539,10 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 
 fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// So many bytes of the file are there, also when the disk is full later.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    let length = i64::try_from(bytes).map_err(io::Error::other)?;
+    Ok(nix::fcntl::posix_fallocate(file, 0, length)?)
 }

@@ -1,17 +1,18 @@
 //! The store on disk, for a server that has its data to itself: the contract of [`store::Store`]
-//! over one `redb` file.
+//! over a log and a `redb` tree.
 //!
 //! Invariants:
-//! - A write is acknowledged, and shown to watchers, only after the commit that holds it is synced.
-//!   One thread writes; what waits while it syncs goes together into the next commit.
-//! - The file holds the current entries and the latest revision, committed together. The past lives
-//!   in memory only ([`store::window::Window`]): a watch cannot resume across a restart.
-//! - Reads go to the file's own cache (snapshots, never waiting for a writer), so that entries are
+//! - A write is acknowledged, and shown to watchers, only after the log has it on disk. One thread
+//!   writes; what waits while it syncs goes together into the next batch.
+//! - The tree holds the current entries and the latest revision, committed together. It is synced
+//!   when the log is full; a start does again what it lost. The past lives in memory only ([`store::window::Window`]): a watch cannot resume across a restart.
+//! - Reads go to the tree's own cache (snapshots, never waiting for a writer), so that entries are
 //!   not held in memory twice.
 //! - A full disk refuses writes and nothing else: room is checked before a commit begins, and a
 //!   reserve is given up if one runs out of room all the same.
 //! - Nothing runs while nothing is asked.
 mod disk;
+mod log;
 mod writer;
 
 use bytes::Bytes;
@@ -42,6 +43,8 @@ pub struct Options {
     pub queue: usize,
     /// How many writes share a commit at most.
     pub batch: usize,
+    /// The log's size: how much may be written before the tree is synced.
+    pub log_bytes: u64,
     /// Kept back on disk, so that a full disk does not keep the store from opening.
     pub reserve_bytes: u64,
 }
@@ -53,6 +56,7 @@ impl Default for Options {
             cache_bytes: 16 << 20,
             queue: 1024,
             batch: 512,
+            log_bytes: 4 << 20,
             reserve_bytes: 4 << 20,
         }
     }

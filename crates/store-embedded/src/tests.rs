@@ -4,7 +4,7 @@ use super::*;
 use crate::disk::{FORMAT_NOW, META};
 use faults::{Faults, Random};
 use futures_util::{FutureExt, StreamExt, future::join_all};
-use redb::Database;
+use redb::{Database, ReadableTable};
 use std::time::Duration;
 use store::{Change, conformance};
 use tempfile::TempDir;
@@ -85,8 +85,75 @@ async fn the_data_of_a_newer_version_is_left_alone() {
     drop(database);
     let error = Embedded::open(dir.path(), Options::default()).unwrap_err();
     let text = error.to_string();
-    assert!(matches!(error, OpenError::Newer { found: 2, supported: 1, .. }), "{text}");
+    assert!(matches!(error, OpenError::Newer { found: 3, supported: 2, .. }), "{text}");
     assert!(text.contains("made by a newer version"), "{text}");
+}
+
+#[tokio::test]
+async fn the_data_of_the_version_before_the_log_is_taken_over() {
+    let dir = TempDir::new().unwrap();
+    let kept = create(&open(&dir), "/a", "1").await.unwrap();
+    std::fs::remove_file(dir.path().join("log")).unwrap();
+    let format = |to: Option<u64>| {
+        let database = Database::open(dir.path().join("store.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut meta = transaction.open_table(META).unwrap();
+        let found = meta.get("format").unwrap().unwrap().value();
+        if let Some(to) = to {
+            meta.insert("format", to).unwrap();
+        }
+        drop(meta);
+        transaction.commit().unwrap();
+        found
+    };
+    format(Some(1));
+    let store = open(&dir);
+    assert_eq!(all(&store).await.unwrap(), [kept]);
+    create(&store, "/b", "1").await.unwrap();
+    drop(store);
+    assert_eq!(format(None), 2);
+    assert_eq!(all(&open(&dir)).await.unwrap().len(), 2);
+}
+
+/// What it held may have been acknowledged.
+#[tokio::test]
+async fn a_store_without_its_log_is_refused() {
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir));
+    std::fs::remove_file(dir.path().join("log")).unwrap();
+    let error = Embedded::open(dir.path(), Options::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_log_without_its_store_belongs_to_nobody() {
+    let dir = TempDir::new().unwrap();
+    let faults = Faults::default();
+    let store = open_on(&dir, &faults, Options::default()).unwrap();
+    create(&store, "/a", "1").await.unwrap();
+    faults.fail();
+    drop(store);
+    std::fs::remove_file(dir.path().join("store.redb")).unwrap();
+    assert_eq!(all(&open(&dir)).await.unwrap(), []);
+}
+
+/// More than the log holds in one batch, and then in many.
+#[tokio::test]
+async fn what_the_log_has_no_place_for_is_kept_too() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { log_bytes: 16 << 10, ..Options::default() };
+    let faults = Faults::default();
+    let store = open_on(&dir, &faults, options).unwrap();
+    let big = Bytes::from(vec![7; 100_000]);
+    store.put("/big", big.clone(), Expect::Absent).await.unwrap();
+    for index in 0..20 {
+        create(&store, &format!("/{index:02}"), "v").await.unwrap();
+    }
+    faults.fail();
+    drop(store);
+    let found = all(&open(&dir)).await.unwrap();
+    assert_eq!(found.len(), 21);
+    assert!(found.iter().any(|entry| entry.value == big));
 }
 
 #[tokio::test]
@@ -187,13 +254,23 @@ async fn a_disk_that_fails_and_comes_back_is_used_again() {
 /// What was not synced is lost in part: any subset of the writes since the last sync.
 #[tokio::test]
 async fn a_power_cut_loses_no_acknowledged_write() {
+    power_cuts(Options::default().log_bytes).await;
+}
+
+#[tokio::test]
+async fn a_power_cut_while_the_tree_is_synced_loses_none_either() {
+    power_cuts(64 << 10).await;
+}
+
+async fn power_cuts(log_bytes: u64) {
+    let options = Options { log_bytes, ..Options::default() };
     let dir = TempDir::new().unwrap();
     let mut random = Random(0x1234_5678_9abc_def1);
     let mut state: BTreeMap<String, u64> = BTreeMap::new();
     let mut latest = Revision(0);
     for round in 0..60 {
         let faults = Faults::default();
-        let store = open_on(&dir, &faults, Options::default()).unwrap();
+        let store = open_on(&dir, &faults, options).unwrap();
         assert!(store.latest().await.unwrap() >= latest, "revisions went back in round {round}");
         let found = all(&store).await.unwrap();
         for (key, counter) in &state {

@@ -1,7 +1,8 @@
-//! The one thread that writes. It takes what waits, tries it in order inside one transaction,
-//! syncs, shows the changes to watchers and answers.
+//! The one thread that writes. It takes what waits, tries it in order inside one transaction, has it
+//! on disk, shows the changes to watchers and answers.
 use crate::OpenError;
-use crate::disk::{self, Disk, ENTRIES, HEADER, META, REVISION};
+use crate::disk::{self, Disk, ENTRIES, META, REVISION};
+use crate::log;
 use bytes::Bytes;
 use redb::Table;
 use std::sync::Arc;
@@ -24,13 +25,12 @@ pub(crate) struct Done {
     pub(crate) at: Revision,
 }
 
-/// What one write may cost in pages of the file beside its value (a path of the tree, copied).
-const ROOM_PER_WRITE: u64 = 32 << 10;
-
 pub(crate) struct Writer {
     disk: Arc<Disk>,
     window: Arc<Window>,
     batch: usize,
+    /// What the log is told of a batch; kept for its room.
+    logged: Vec<u8>,
 }
 
 type Answers = Vec<Result<Done, Error>>;
@@ -49,11 +49,11 @@ enum Outcome {
 
 impl Writer {
     pub(crate) fn new(disk: Arc<Disk>, window: Arc<Window>, batch: usize) -> Writer {
-        Writer { disk, window, batch }
+        Writer { disk, window, batch, logged: Vec::new() }
     }
 
     /// Runs until there is nobody left who could send.
-    pub(crate) fn run(self, mut queue: mpsc::Receiver<Request>) {
+    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut batch = Vec::new();
         while queue.blocking_recv_many(&mut batch, self.batch) > 0 {
             let (writes, replies): (Vec<_>, Vec<_>) =
@@ -70,26 +70,38 @@ impl Writer {
                 let _ = reply.send(answer);
             }
         }
+        // So that the next start has nothing to do again; the log has it all the same.
+        if let Err(error) = self.disk.checkpoint() {
+            tracing::warn!(%error, "the store's log could not be brought to its tree");
+        }
     }
 
-    fn commit(&self, writes: Vec<Write>) -> Outcome {
+    fn commit(&mut self, writes: Vec<Write>) -> Outcome {
         if !self.disk.is_open()
             && let Err(error) = self.open_anew()
         {
             return Outcome::Refused(Error::Unavailable(error.to_string()));
         }
-        if let Err(error) = self.disk.check_room(writes.iter().map(room).sum()) {
-            return Outcome::Refused(error);
-        }
         let mut last = self.window.latest();
-        match self.try_commit(writes, &mut last) {
+        let room = writes.iter().map(room).sum();
+        match self.disk.make_room(room) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Outcome::Refused(error),
+            Err(error) => return Outcome::Failed { error, last },
+        }
+        match self.try_commit(writes, room, &mut last) {
             Ok(answers) => Outcome::Answered(answers),
             Err(error) => Outcome::Failed { error, last },
         }
     }
 
     /// `last` is moved on to the revision of the last write.
-    fn try_commit(&self, writes: Vec<Write>, last: &mut Revision) -> Result<Answers, redb::Error> {
+    fn try_commit(
+        &mut self,
+        writes: Vec<Write>,
+        room: u64,
+        last: &mut Revision,
+    ) -> Result<Answers, redb::Error> {
         let before = *last;
         let transaction = self.disk.begin_write()?;
         let mut entries = transaction.open_table(ENTRIES)?;
@@ -111,8 +123,9 @@ impl Writer {
             return Ok(answers);
         }
         transaction.open_table(META)?.insert(REVISION, last.0)?;
+        log::encode(&changes, &mut self.logged);
         self.window.stage(changes);
-        transaction.commit()?;
+        self.disk.commit(transaction, &self.logged, room)?;
         self.window.reveal();
         Ok(answers)
     }
@@ -164,10 +177,7 @@ fn put(
     let at = Revision(last.0 + 1);
     let created = old.as_ref().map_or(at, |old| old.created);
     let entry = Entry { key, value, created, modified: at };
-    let mut place = entries.insert_reserve(&*entry.key, HEADER + entry.value.len())?;
-    place.as_mut()[..HEADER].copy_from_slice(&disk::header(&entry));
-    place.as_mut()[HEADER..].copy_from_slice(&entry.value);
-    drop(place);
+    disk::insert(entries, &entry.key, disk::header(created, at), &entry.value)?;
     *last = at;
     changes.push(Change::Put { entry: entry.clone(), old });
     Ok(Ok(Done { entry, at }))
@@ -196,10 +206,8 @@ fn refuse(error: &Error, count: usize) -> Answers {
 }
 
 fn room(write: &Write) -> u64 {
-    let value = match write {
-        Write::Put { value, .. } => value.len() as u64,
+    disk::room(match write {
+        Write::Put { value, .. } => value.len(),
         Write::Delete { .. } => 0,
-    };
-    // The engine rounds large values up to a power of two.
-    ROOM_PER_WRITE + value.saturating_mul(2)
+    })
 }

@@ -4,7 +4,7 @@ use redb::{StorageBackend, backends::FileBackend};
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -32,11 +32,11 @@ struct State {
     syncs: usize,
     /// Operations that are still done before the power is cut.
     left: Option<u64>,
-    file: Option<Arc<File>>,
     unsynced: Vec<Unsynced>,
 }
 
 struct Unsynced {
+    file: Arc<File>,
     offset: u64,
     /// The length of the file and the bytes before.
     length: u64,
@@ -80,22 +80,21 @@ impl Faults {
         self.lock().left = Some(operations);
     }
 
-    /// Takes the file back to the last sync, and then does some of what followed.
+    /// Takes each file back to its last sync, and then does some of what followed.
     pub(super) fn lose(&self, random: &mut Random) {
         let mut state = self.lock();
-        let Some(file) = state.file.take() else { return };
         let unsynced = std::mem::take(&mut state.unsynced);
         for write in unsynced.iter().rev() {
-            file.set_len(write.length).unwrap();
-            file.write_all_at(&write.before, write.offset).unwrap();
+            write.file.set_len(write.length).unwrap();
+            write.file.write_all_at(&write.before, write.offset).unwrap();
         }
         for write in unsynced {
             match write.after {
                 // The engine syncs a new length before it depends on it.
-                After::Length(length) => file.set_len(length).unwrap(),
+                After::Length(length) => write.file.set_len(length).unwrap(),
                 After::Bytes(bytes) if random.below(2) == 0 => {
                     let torn = if random.below(4) == 0 { bytes.len() / 2 } else { bytes.len() };
-                    file.write_all_at(&bytes[..torn], write.offset).unwrap();
+                    write.file.write_all_at(&bytes[..torn], write.offset).unwrap();
                 }
                 After::Bytes(_) => {}
             }
@@ -122,13 +121,10 @@ impl Host for Faults {
     type Backend = Faulty;
 
     fn backend(&self, file: File) -> io::Result<Faulty> {
-        let mut state = self.lock();
-        if state.failing {
+        if self.lock().failing {
             return Err(io::Error::other("the disk fails"));
         }
         let raw = Arc::new(file.try_clone()?);
-        state.file = Some(Arc::clone(&raw));
-        state.unsynced.clear();
         Ok(Faulty { inner: Real.backend(file)?, raw, faults: self.clone() })
     }
 
@@ -173,7 +169,8 @@ impl StorageBackend for Faulty {
         state.admit()?;
         let length = self.raw.metadata()?.len();
         let before = self.before(len, length.saturating_sub(len))?;
-        state.unsynced.push(Unsynced { offset: len, length, before, after: After::Length(len) });
+        let (file, after) = (Arc::clone(&self.raw), After::Length(len));
+        state.unsynced.push(Unsynced { file, offset: len, length, before, after });
         self.inner.set_len(len)
     }
 
@@ -181,7 +178,8 @@ impl StorageBackend for Faulty {
         let mut state = self.faults.lock();
         state.admit()?;
         state.syncs += 1;
-        state.unsynced.clear();
+        let synced = self.raw.metadata()?.ino();
+        state.unsynced.retain(|write| write.file.metadata().unwrap().ino() != synced);
         self.inner.sync_data()
     }
 
@@ -191,7 +189,8 @@ impl StorageBackend for Faulty {
         let length = self.raw.metadata()?.len();
         let before = self.before(offset, data.len() as u64)?;
         let after = After::Bytes(data.to_vec());
-        state.unsynced.push(Unsynced { offset, length, before, after });
+        let file = Arc::clone(&self.raw);
+        state.unsynced.push(Unsynced { file, offset, length, before, after });
         self.inner.write(offset, data)
     }
 
