@@ -33,7 +33,7 @@ pub(crate) const FORMAT_NOW: u64 = 2;
 pub(crate) const HEADER: usize = 16;
 /// What a commit may need beside its writes.
 const ROOM_BASE: u64 = 1 << 20;
-/// What one write may cost in pages of the tree's file beside its value (a path of the tree, copied).
+/// What one write may cost in pages of the tree's file beside its value: a path of it, copied.
 const ROOM_PER_WRITE: u64 = 32 << 10;
 
 /// What the store needs of the operating system, so that tests can make it fail.

@@ -5,7 +5,8 @@
 //! - A write is acknowledged, and shown to watchers, only after the log has it on disk. One thread
 //!   writes; what waits while it syncs goes together into the next batch.
 //! - The tree holds the current entries and the latest revision, committed together. It is synced
-//!   when the log is full; a start does again what it lost. The past lives in memory only ([`store::window::Window`]): a watch cannot resume across a restart.
+//!   when the log is full; a start does again what it lost. The past lives in memory only
+//!   ([`store::window::Window`]): a watch cannot resume across a restart.
 //! - Reads go to the tree's own cache (snapshots, never waiting for a writer), so that entries are
 //!   not held in memory twice.
 //! - A full disk refuses writes and nothing else: room is checked before a commit begins, and a

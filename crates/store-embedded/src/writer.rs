@@ -1,5 +1,5 @@
-//! The one thread that writes. It takes what waits, tries it in order inside one transaction, has it
-//! on disk, shows the changes to watchers and answers.
+//! The one thread that writes. It takes what waits, tries it in order inside one transaction, has
+//! it on disk, shows the changes to watchers and answers.
 use crate::OpenError;
 use crate::disk::{self, Disk, ENTRIES, META, REVISION};
 use crate::log;
