@@ -5,8 +5,8 @@
 //! counts is what follows the tree's revision without a gap. A batch that is torn or left from
 //! earlier ends it.
 //!
-//! A batch, in little endian: CRC-32 of all that follows, bytes after the head, first revision; then
-//! for each write, whose revisions follow each other, the length of its key and of its value
+//! A batch, in little endian: CRC-32 of all that follows, bytes after the head, first revision;
+//! then for each write, whose revisions follow each other, the length of its key and of its value
 //! ([`DELETED`] for none), the revision that made the key, key, value.
 use redb::StorageBackend;
 use std::io;
