@@ -287,7 +287,7 @@ impl Cache {
     }
 
     /// Ends all watches: what comes is heard of elsewhere, or nothing comes any more.
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.write().watchers = Watchers::default();
     }
 

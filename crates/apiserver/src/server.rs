@@ -162,12 +162,19 @@ impl Server {
     }
 
     pub fn is_ready(&self) -> bool {
-        *self.ready.borrow() && !*self.stopping.borrow()
+        *self.ready.borrow() && !self.is_stopping()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Ends watches and background work; connections are let finish by whoever serves them.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
+        for cache in self.caches.all() {
+            cache.close();
+        }
     }
 
     /// Returns when the server stops.

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How long a watch lives that does not say: this and up to as much again, so that the watches of
 /// a fleet do not all come back at once.
@@ -61,7 +61,6 @@ struct Watching {
     subscription: Option<Subscription>,
     /// Made once, not for every event.
     ends: Pin<Box<Sleep>>,
-    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     told_columns: bool,
 }
 
@@ -83,7 +82,6 @@ async fn begin(context: &Context, wanted: Wanted) -> Result<Watching, ApiError> 
         error: None,
         subscription: None,
         ends: Box::pin(tokio::time::sleep(life(query)?)),
-        stopped: Box::pin(context.server.stopped()),
         told_columns: false,
     };
     let version = query.get("resourceVersion");
@@ -97,13 +95,13 @@ async fn begin(context: &Context, wanted: Wanted) -> Result<Watching, ApiError> 
             watching.initial = items.filter(|item| filter.matches(item)).cloned().collect();
         }
         watching.initial_end = (initial_events && bookmarks).then_some(snapshot.revision);
-        watching.subscription = Some(subscription);
+        watching.follow(context, subscription);
         return Ok(watching);
     }
     let after = read::revision(version)?;
     caches.reach(after).await?;
     match cache.subscribe(after, namespace, filter, bookmarks) {
-        Ok(subscription) => watching.subscription = Some(subscription),
+        Ok(subscription) => watching.follow(context, subscription),
         Err(old) => {
             let message = format!("too old resource version: {after} ({})", old.floor);
             watching.error = Some(ApiError::expired(message));
@@ -146,6 +144,11 @@ fn life(query: &Query) -> Result<Duration, ApiError> {
 }
 
 impl Watching {
+    /// A server that stops ends all subscriptions that there are by then.
+    fn follow(&mut self, context: &Context, subscription: Subscription) {
+        self.subscription = (!context.server.is_stopping()).then_some(subscription);
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(item) = self.initial.pop_front() {
             let json = item.json.clone();
@@ -158,11 +161,13 @@ impl Watching {
             return Some(self.error_frame(&error));
         }
         let subscription = self.subscription.as_mut()?;
+        if self.ends.deadline() <= Instant::now() {
+            return None;
+        }
         let delivery = tokio::select! {
             biased;
-            () = &mut self.ends => return None,
-            () = &mut self.stopped => return None,
             delivery = subscription.next() => delivery?,
+            () = &mut self.ends => return None,
         };
         Some(match delivery {
             Delivery::Bookmark(revision) => self.bookmark(revision, false),

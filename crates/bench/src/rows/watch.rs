@@ -5,15 +5,40 @@ use crate::objects;
 use crate::plane::Plane;
 use crate::report::{Measure, Target};
 use crate::stats::Samples;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 const WATCHES: usize = 1000;
 const COLLECTION: &str = "/api/v1/namespaces/default/configmaps";
 const NAME: &str = "watched";
+
+/// When the watches heard of the update that goes round. Who asks is woken by the last one alone:
+/// what is measured is the server more than the client.
+#[derive(Default)]
+struct Heard {
+    at: Mutex<Vec<Instant>>,
+    all: Notify,
+    broken: AtomicBool,
+}
+
+impl Heard {
+    fn one(&self) {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.push(Instant::now());
+        if at.len() == WATCHES {
+            self.all.notify_one();
+        }
+    }
+
+    fn take(&self) -> Vec<Instant> {
+        std::mem::take(&mut self.at.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 pub(super) async fn watch(bench: &mut Bench, plane: &Plane) -> Result<()> {
     let wire = plane.wire(32)?;
@@ -24,19 +49,18 @@ pub(super) async fn watch(bench: &mut Bench, plane: &Plane) -> Result<()> {
         "{COLLECTION}?watch=true&fieldSelector=metadata.name%3D{NAME}&resourceVersion={version}"
     );
     let mut tasks = JoinSet::new();
-    let (send, mut delivered) = mpsc::channel::<Instant>(WATCHES);
+    let heard = Arc::new(Heard::default());
     for index in 0..WATCHES {
         let mut watch = Watch::open(wire.of(index), &path).await?;
-        let send = send.clone();
+        let heard = Arc::clone(&heard);
         tasks.spawn(async move {
             while watch.skip().await.is_ok() {
-                if send.send(Instant::now()).await.is_err() {
-                    return;
-                }
+                heard.one();
             }
+            heard.broken.store(true, Ordering::Relaxed);
+            heard.all.notify_one();
         });
     }
-    drop(send);
     let writer = plane.wire(1)?;
     writer.warm().await?;
     let mut samples = Samples::default();
@@ -46,10 +70,11 @@ pub(super) async fn watch(bench: &mut Bench, plane: &Plane) -> Result<()> {
         object["data"]["round"] = json!(round.to_string());
         let start = Instant::now();
         call(writer.of(0), &Ask::put(format!("{COLLECTION}/{NAME}"), &object)).await?;
+        let all = tokio::time::timeout(Duration::from_secs(30), heard.all.notified()).await;
+        all.context("an update did not reach every watch")?;
+        ensure!(!heard.broken.load(Ordering::Relaxed), "a watch ended");
         let mut slowest = Duration::ZERO;
-        for _ in 0..WATCHES {
-            let at = tokio::time::timeout(Duration::from_secs(30), delivered.recv()).await;
-            let at = at.context("an update did not reach every watch")?.context("watches ended")?;
+        for at in heard.take() {
             let time = at.duration_since(start);
             slowest = slowest.max(time);
             samples.push_millis(time);
