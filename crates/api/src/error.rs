@@ -3,6 +3,7 @@
 //! `message` and `details` follow upstream's wording, because people and scripts read them.
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt;
 
 /// What a request failed with: becomes a `Status` object on the wire.
@@ -10,8 +11,8 @@ use std::fmt;
 #[error("{message}")]
 pub struct ApiError {
     pub code: StatusCode,
-    /// A `metav1.StatusReason`, for example `NotFound`.
-    pub reason: &'static str,
+    /// A `metav1.StatusReason`, for example `NotFound`; webhooks have their own.
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub details: Option<Box<Details>>,
     /// With an expired page: a token with which to go on all the same.
@@ -38,6 +39,7 @@ pub struct Cause {
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        let reason = Cow::Borrowed(reason);
         Self { code, reason, message: message.into(), details: None, list_continue: None }
     }
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {

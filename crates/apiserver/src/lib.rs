@@ -31,6 +31,7 @@ mod subresource;
 mod table;
 mod tabular;
 mod verbs;
+mod webhooks;
 mod websocket;
 mod wellknown;
 

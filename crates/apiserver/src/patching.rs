@@ -112,7 +112,7 @@ fn patch_error(error: PatchError) -> ApiError {
         PatchError::Unfit(why) => {
             let mut error = ApiError::bad_request(why);
             error.code = StatusCode::UNPROCESSABLE_ENTITY;
-            error.reason = "Invalid";
+            error.reason = "Invalid".into();
             error
         }
     }

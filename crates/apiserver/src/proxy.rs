@@ -1,13 +1,13 @@
 //! `exec`, `attach`, `portforward`, `log` and `proxy`: the request goes on to a node, pod or
 //! Service, and bytes go both ways. Upgrades (SPDY, WebSocket) are passed on as they are.
-mod dial;
+pub(crate) mod dial;
 mod links;
 mod page;
-mod target;
+pub(crate) mod target;
 
 use crate::body::{self, Body};
 use crate::server::Context;
-use crate::verbs;
+use crate::{verbs, webhooks};
 use admission::{Operation, World};
 use api::ApiError;
 use dial::{Broken, Outgoing};
@@ -25,7 +25,7 @@ const REFUSAL_MAX_BYTES: usize = 64 * 1024;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 pub(crate) async fn run(
-    context: Context,
+    mut context: Context,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     let sub = context.info.subresource.as_str();
@@ -42,7 +42,9 @@ pub(crate) async fn run(
         return Ok(crate::reply::text(StatusCode::OK, ""));
     }
     may_create(&context)?;
+    connects(&mut context).await?;
     let target = target::find(&context, &request)?;
+    let sub = context.info.subresource.as_str();
     if sub != "log" {
         let world = World {
             objects: context.server.caches.as_ref(),
@@ -85,6 +87,18 @@ pub(crate) async fn run(
         return Err(ApiError::internal("the node switched protocols unasked"));
     };
     Ok(joined(client_side, response))
+}
+
+/// Asks webhooks; what they would change of the request is not taken, as upstream does not either.
+async fn connects(context: &mut Context) -> Result<(), ApiError> {
+    if context.info.subresource == "log" || !webhooks::any(&context.server) {
+        return Ok(());
+    }
+    let (mut options, name) = (target::options(context), context.info.name.clone());
+    let kind = options["kind"].as_str().unwrap_or_default();
+    let gvk = api::Gvk::new("v1", kind);
+    let ask = webhooks::Ask::new(Operation::Connect, &gvk, &name, false);
+    webhooks::review(context, &ask, &mut options).await
 }
 
 /// Both ways, until either side ends.
@@ -321,7 +335,7 @@ fn unreachable(context: &Context, target: &Target, upgraded: bool, why: &str) ->
 /// Upstream has no reason for these.
 fn unknown(message: String) -> ApiError {
     let mut error = ApiError::internal("");
-    error.reason = "";
+    error.reason = "".into();
     error.message = message;
     error
 }

@@ -9,7 +9,7 @@ use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::request_info::{Query, RequestInfo};
 use crate::table::{Row, Table};
-use crate::{allocate, bootstrap, expiry, quota, reply, verbs, wellknown};
+use crate::{allocate, bootstrap, expiry, quota, reply, verbs, webhooks, wellknown};
 use api::{ApiError, User};
 use authz::Authorizer;
 use futures_util::FutureExt;
@@ -49,6 +49,7 @@ pub struct Inner {
     pub metrics: Metrics,
     pub(crate) addresses: Arc<allocate::Allocator>,
     pub(crate) turns: quota::Turns,
+    pub(crate) authorities: webhooks::Authorities,
     kinds: Arc<Kinds>,
     reads: Semaphore,
     writes: Semaphore,
@@ -79,6 +80,8 @@ pub(crate) struct Context {
     pub accept: String,
     pub content_type: String,
     pub warnings: Vec<String>,
+    /// Webhooks have been asked already.
+    pub reviewed: bool,
 }
 
 /// Feeds authorization.
@@ -115,6 +118,7 @@ impl Server {
             metrics: Metrics::default(),
             addresses,
             turns: quota::Turns::default(),
+            authorities: webhooks::Authorities::default(),
             kinds,
             reads: Semaphore::new(MAX_READS),
             writes: Semaphore::new(MAX_WRITES),
@@ -283,6 +287,7 @@ impl Server {
             user_agent: header(header::USER_AGENT),
             accept: header(header::ACCEPT),
             content_type: header(header::CONTENT_TYPE),
+            reviewed: false,
             info,
         })
     }

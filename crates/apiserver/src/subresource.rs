@@ -4,7 +4,7 @@
 //! row says what it may change. The others have a file each.
 mod binding;
 mod eviction;
-mod review;
+pub(crate) mod review;
 mod scale;
 mod token;
 
@@ -173,6 +173,7 @@ impl Context {
             accept: self.accept.clone(),
             content_type: self.content_type.clone(),
             warnings: Vec::new(),
+            reviewed: self.reviewed,
         }
     }
     /// The same request for one object.

@@ -16,6 +16,7 @@ mod pods;
 mod proxies;
 mod reads;
 mod services;
+mod webhooks;
 mod wire;
 mod writes;
 

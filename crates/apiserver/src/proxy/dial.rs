@@ -60,16 +60,17 @@ pub(crate) async fn connect(server: &Server, target: &Target) -> Result<Link, Br
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let config = match target.security {
+    let config = match &target.security {
         Security::Plain => return Ok(Link(Box::new(stream))),
-        Security::Node => node_tls(server)?,
-        Security::Unverified => unverified_tls()?,
+        Security::Node => Arc::new(node_tls(server)?),
+        Security::Unverified => Arc::new(unverified_tls()?),
+        Security::Authorities(config) => Arc::clone(config),
     };
     let name = ServerName::try_from(target.tls_name.clone()).map_err(ApiError::internal)?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let connector = tokio_rustls::TlsConnector::from(config);
     match tokio::time::timeout(CONNECT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Link(Box::new(stream))),
-        Ok(Err(error)) => Err(Broken::Unreachable(format!("tls: {error}"))),
+        Ok(Err(error)) => Err(Broken::Unreachable(untrusted(&error))),
         Err(_) => Err(Broken::Unreachable("net/http: TLS handshake timeout".to_owned())),
     }
 }
@@ -108,7 +109,29 @@ fn unverified_tls() -> Result<ClientConfig, ApiError> {
     Ok(builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, ApiError> {
+/// In upstream's words, where the certificate is not to be trusted.
+fn untrusted(error: &std::io::Error) -> String {
+    use rustls::CertificateError::{
+        self, BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer,
+    };
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let why = match inner {
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => {
+            "certificate signed by unknown authority".to_owned()
+        }
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "certificate has expired or is not yet valid".to_owned(),
+        Some(rustls::Error::InvalidCertificate(
+            other @ (NotValidForName | NotValidForNameContext { .. }),
+        )) => other.to_string(),
+        _ => return format!("tls: {error}"),
+    };
+    format!("tls: failed to verify certificate: x509: {why}")
+}
+
+pub(crate) fn builder()
+-> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, ApiError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -1,19 +1,24 @@
 //! Where a request for a stream or proxy goes.
 use crate::body::Body;
+use crate::cache::feed::Caches;
 use crate::server::Context;
 use api::{ApiError, Objects, Value};
 use http::Request;
+use serde_json::json;
+use std::sync::Arc;
 
 /// Where a node serves its own API unless it says otherwise.
 const NODE_PORT: u16 = 10250;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Security {
     Plain,
     /// TLS with the cluster's certificates on both sides.
     Node,
     /// TLS without knowing whose.
     Unverified,
+    /// TLS with a certificate of authorities that somebody named.
+    Authorities(Arc<rustls::ClientConfig>),
 }
 
 #[derive(Debug, Clone)]
@@ -202,7 +207,7 @@ fn pod_proxy(context: &Context, query: &str) -> Result<Target, ApiError> {
         let port = containers.flat_map(|c| c["ports"].as_array()).flatten().next()?;
         u16::try_from(port["containerPort"].as_u64()?).ok()
     };
-    let usual = if security == Security::Plain { 80 } else { 443 };
+    let usual = if matches!(security, Security::Plain) { 80 } else { 443 };
     let number = match port {
         "" => first().unwrap_or(usual),
         text => number_or_named(text, || pod_port(&pod, text))?,
@@ -246,18 +251,11 @@ fn service_proxy(context: &Context, query: &str) -> Result<Target, ApiError> {
     let namespace = context.info.namespace.as_str();
     let service = context.server.caches.get("", "services", namespace, name);
     let service = service.ok_or_else(|| ApiError::not_found("", "services", name))?;
-    // A number is the Service's port; it leads to the endpoints' port of the same name.
     let port_name = match port.parse::<u64>() {
         Err(_) => port,
-        Ok(number) => {
-            let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
-            let found = ports.find(|port| port["port"].as_u64() == Some(number));
-            let none = || format!("no service port {number} found for service {name:?}");
-            let found = found.ok_or_else(|| ApiError::unavailable(none()))?;
-            found["name"].as_str().unwrap_or_default()
-        }
+        Ok(number) => port_name(&service, name, number).map_err(ApiError::unavailable)?,
     };
-    let mut found = endpoints(context, namespace, name, port_name);
+    let mut found = endpoints(&context.server.caches, namespace, name, port_name);
     if found.is_empty() {
         let text = format!("no endpoints available for service {id:?}");
         return Err(ApiError::unavailable(text));
@@ -266,14 +264,73 @@ fn service_proxy(context: &Context, query: &str) -> Result<Target, ApiError> {
     Ok(target(ip, number, security, rest_path(context, query)))
 }
 
-/// Addresses of pods: whoever may write endpoints must not send the server elsewhere.
-fn endpoints(
-    context: &Context,
+/// A number is the Service's port; it leads to the endpoints' port of the same name.
+fn port_name<'a>(service: &'a Value, name: &str, number: u64) -> Result<&'a str, String> {
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let found = ports.find(|port| port["port"].as_u64() == Some(number));
+    let found =
+        found.ok_or_else(|| format!("no service port {number} found for service {name:?}"))?;
+    Ok(found["name"].as_str().unwrap_or_default())
+}
+
+/// Where the server itself finds a Service; or why it does not.
+pub(crate) fn of_service(
+    caches: &Caches,
     namespace: &str,
     name: &str,
-    port_name: &str,
-) -> Vec<(String, u16)> {
-    let caches = &context.server.caches;
+    port: u16,
+) -> Result<(String, u16), String> {
+    let service = caches.get("", "services", namespace, name);
+    let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
+    let mut found = endpoints(caches, namespace, name, port_name(&service, name, port.into())?);
+    if found.is_empty() {
+        return Err(format!("no endpoints available for service {name:?}"));
+    }
+    Ok(found.swap_remove(rand::random_range(0..found.len())))
+}
+
+/// The request for a stream or proxy, as the object that admission knows it as.
+pub(crate) fn options(context: &Context) -> Value {
+    let query = &context.query;
+    let sub = context.info.subresource.as_str();
+    let kind = match (context.row.plural(), sub) {
+        ("services", _) => "ServiceProxyOptions",
+        ("nodes", _) => "NodeProxyOptions",
+        (_, "exec") => "PodExecOptions",
+        (_, "attach") => "PodAttachOptions",
+        (_, "portforward") => "PodPortForwardOptions",
+        _ => "PodProxyOptions",
+    };
+    let mut options = json!({ "apiVersion": "v1", "kind": kind });
+    match sub {
+        "exec" | "attach" => {
+            for stream in ["stdin", "stdout", "stderr", "tty"] {
+                if query.flag(stream) {
+                    options[stream] = true.into();
+                }
+            }
+            if query.has("container") {
+                options["container"] = query.get("container").into();
+            }
+            if sub == "exec" {
+                options["command"] = query.all("command").into();
+            }
+        }
+        "portforward" => {
+            let ports: Vec<u16> =
+                query.all("ports").iter().filter_map(|port| port.parse().ok()).collect();
+            options["ports"] = ports.into();
+        }
+        _ => {
+            let rest = context.info.rest.as_str();
+            options["path"] = if rest.is_empty() { "/" } else { rest }.into();
+        }
+    }
+    options
+}
+
+/// Addresses of pods: whoever may write endpoints must not send the server elsewhere.
+fn endpoints(caches: &Caches, namespace: &str, name: &str, port_name: &str) -> Vec<(String, u16)> {
     let mut found = Vec::new();
     for slice in caches.list("discovery.k8s.io", "endpointslices", Some(namespace)) {
         if slice["metadata"]["labels"]["kubernetes.io/service-name"] != name {

@@ -3,7 +3,7 @@ use crate::body::Body;
 use crate::codec::{self, FieldValidation};
 use crate::server::Context;
 use crate::verbs::{object, update};
-use crate::{clock, meta};
+use crate::{clock, meta, webhooks};
 use api::{ApiError, FieldError, Gvk, Value};
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -14,6 +14,7 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     let validation = FieldValidation::parse(context.query.get("fieldValidation"))?;
     let (binding, warnings) = codec::decode(bytes, &context.content_type, &BINDING, validation)?;
     context.warnings.extend(warnings);
+    let binding = reviewed(context, binding).await?;
     bind(context, &binding).await
 }
 
@@ -28,9 +29,16 @@ pub(crate) async fn legacy(
         &BINDING,
         FieldValidation::parse(context.query.get("fieldValidation"))?,
     )?;
+    let binding = reviewed(context, binding).await?;
     let name = meta::text(&binding, "name").to_owned();
     let mut pod = context.core("pods", &name)?;
     bind(&mut pod, &binding).await
+}
+
+async fn reviewed(context: &mut Context, mut binding: Value) -> Result<Value, ApiError> {
+    let name = meta::text(&binding, "name").to_owned();
+    webhooks::creates(context, &BINDING, &name, &mut binding).await?;
+    Ok(binding)
 }
 
 async fn bind(context: &mut Context, binding: &Value) -> Result<Response<Body>, ApiError> {

@@ -4,7 +4,7 @@ use crate::codec::{self, FieldValidation};
 use crate::patching::Patch;
 use crate::server::Context;
 use crate::verbs::{delete, object, update};
-use crate::{clock, meta};
+use crate::{clock, meta, webhooks};
 use api::{ApiError, Gvk, LabelSelector, Objects, Value};
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -15,7 +15,7 @@ const EVICTION: Gvk = Gvk::fixed("policy", "v1", "Eviction");
 pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<Body>, ApiError> {
     let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
     // `policy/v1beta1` is the same, and old clients still send it.
-    let (eviction, _) = if body["apiVersion"] == "policy/v1beta1" {
+    let (mut eviction, _) = if body["apiVersion"] == "policy/v1beta1" {
         let mut body = body;
         body["apiVersion"] = "policy/v1".into();
         codec::recheck(&body, &EVICTION, FieldValidation::Ignore)?
@@ -28,6 +28,7 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     if !have.is_empty() && have != name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    webhooks::creates(context, &EVICTION, &name, &mut eviction).await?;
     let caches = &context.server.caches;
     caches.catch_up().await?;
     let namespace = context.info.namespace.clone();

@@ -4,6 +4,7 @@ use crate::codec::{self, FieldValidation};
 use crate::identity;
 use crate::server::Context;
 use crate::verbs::object;
+use crate::webhooks;
 use api::{ApiError, Attributes, FieldError, User, Value};
 use authz::rbac::Rule;
 use http::{Response, StatusCode};
@@ -15,6 +16,7 @@ pub(crate) async fn run(context: &Context, bytes: &[u8]) -> Result<Response<Body
     let (mut review, warnings) = codec::decode(bytes, &context.content_type, &gvk, validation)?;
     let mut context = context.again();
     context.warnings.extend(warnings);
+    webhooks::creates(&mut context, &gvk, "", &mut review).await?;
     let status = match gvk.kind.as_ref() {
         "TokenReview" => token(&context, &review)?,
         "SelfSubjectReview" => json!({ "userInfo": user_info(&context.user) }),
@@ -49,7 +51,7 @@ fn invalid(review: &Value, error: FieldError) -> ApiError {
     ApiError::invalid(&gvk.group, &gvk.kind, "", &[error])
 }
 
-fn user_info(user: &User) -> Value {
+pub(crate) fn user_info(user: &User) -> Value {
     let mut info = json!({ "username": user.name, "groups": user.groups });
     if !user.uid.is_empty() {
         info["uid"] = user.uid.as_str().into();

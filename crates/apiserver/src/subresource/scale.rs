@@ -5,11 +5,13 @@ use crate::meta;
 use crate::patching::Patch;
 use crate::server::Context;
 use crate::verbs::{object, read, update};
+use crate::webhooks::{self, Ask};
+use admission::Operation;
 use api::{ApiError, FieldError, Gvk, LabelSelector, Value};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-const SCALE: Gvk = Gvk::fixed("autoscaling", "v1", "Scale");
+static SCALE: Gvk = Gvk::fixed("autoscaling", "v1", "Scale");
 /// A patch that loses a race is run again this often.
 const ATTEMPTS: usize = 16;
 
@@ -28,13 +30,17 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     loop {
         context.server.caches.catch_up().await?;
         let old = current(context)?;
-        let (new, warnings) = match &patch {
+        let (mut new, warnings) = match &patch {
             Some(patch) => {
                 codec::recheck(&patch.apply(context, &SCALE, &old)?, &SCALE, validation)?
             }
             None => codec::decode(bytes, &context.content_type, &SCALE, validation)?,
         };
         context.warnings = warnings;
+        let name = context.info.name.clone();
+        let ask = Ask::new(Operation::Update, &SCALE, &name, context.dry_run()?).about(&old);
+        context.reviewed = false;
+        webhooks::review(context, &ask, &mut new).await?;
         match write(context, &new).await {
             Err(error) if error.reason == "Conflict" && patch.is_some() && attempt < ATTEMPTS => {
                 attempt += 1;

@@ -3,7 +3,7 @@ use crate::body::Body;
 use crate::codec::{self, FieldValidation};
 use crate::server::Context;
 use crate::verbs::object;
-use crate::{clock, meta};
+use crate::{clock, meta, webhooks};
 use api::{ApiError, FieldError, Gvk, Objects, Value};
 use authn::{Bound, TokenRequest};
 use http::{Response, StatusCode};
@@ -23,6 +23,7 @@ pub(crate) async fn run(context: &mut Context, bytes: &[u8]) -> Result<Response<
     let caches = context.server.caches.clone();
     caches.catch_up().await?;
     let (namespace, name) = (context.info.namespace.clone(), context.info.name.clone());
+    webhooks::creates(context, &REQUEST, &name, &mut asked).await?;
     let account =
         caches.get("", "serviceaccounts", &namespace, &name).ok_or_else(|| context.not_found())?;
     let spec = &asked["spec"];

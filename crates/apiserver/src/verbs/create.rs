@@ -5,6 +5,7 @@ use crate::cache::{canonical, feed, item::with_revision};
 use crate::codec::{self, FieldValidation};
 use crate::patching::Ownership;
 use crate::server::Context;
+use crate::webhooks::{self, Ask};
 use crate::{meta, subresource};
 use admission::{Operation, World};
 use api::{ApiError, FieldError, Value};
@@ -97,6 +98,10 @@ async fn insert_named(
         admission::mutate(&world, &request, &mut value)?;
     }
     row.default(&mut value);
+    let ask = Ask::new(Operation::Create, &info.gvk, &name, dry_run);
+    if webhooks::mutate(context, &ask, &mut value).await? {
+        row.default(&mut value);
+    }
     let has_status = info.subresources.iter().any(|subresource| subresource.name == "status");
     if has_status && let Some(map) = value.as_object_mut() {
         map.remove("status");
@@ -114,6 +119,7 @@ async fn insert_named(
     let lease = server.addresses.allocate(&row, &mut value, None, dry_run, &mut errors);
     errors.extend(row.validate(&value, None));
     invalid(&row, &name, &errors)?;
+    webhooks::validate(context, &ask, &value).await?;
     let _turn = server.turns.turn(context).await?;
     {
         let request = admission_request(context, Operation::Create, &name, None, dry_run);

@@ -4,6 +4,7 @@ use crate::body::Body;
 use crate::cache::{canonical, feed, item::with_revision};
 use crate::codec;
 use crate::server::Context;
+use crate::webhooks::{self, Ask};
 use crate::{clock, meta};
 use admission::{Operation, World};
 use api::{ApiError, Gvk, Value};
@@ -29,6 +30,27 @@ pub(crate) struct Options {
     propagation: Option<String>,
 }
 
+impl Options {
+    fn value(&self, dry_run: bool) -> Value {
+        let mut value = json!({ "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1" });
+        if let Some(seconds) = self.grace_seconds {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(policy) = &self.propagation {
+            value["propagationPolicy"] = policy.as_str().into();
+        }
+        for (key, wanted) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(wanted) = wanted {
+                value["preconditions"][key] = wanted.as_str().into();
+            }
+        }
+        if dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
+    }
+}
+
 /// What became of the object.
 enum Outcome {
     Gone(Value),
@@ -41,7 +63,7 @@ pub(crate) async fn delete(
 ) -> Result<Response<Body>, ApiError> {
     let (options, dry_run) = options(context, bytes)?;
     warn(context, &options);
-    match remove(context, &context.info.name.clone(), &options, dry_run).await? {
+    match remove(context, &options, dry_run).await? {
         Outcome::Marked(json) => object::respond(context, StatusCode::OK, json),
         Outcome::Gone(value) if returns_object(context) => {
             let bytes = canonical(&codec::to_stored(&context.row, value.clone()));
@@ -96,25 +118,30 @@ pub(crate) async fn delete_collection(
 ) -> Result<Response<Body>, ApiError> {
     let (options, dry_run) = options(context, bytes)?;
     warn(context, &options);
-    let context = &*context;
     let listing = list::page(context).await?;
+    let mut warnings = Vec::new();
     // Writers share the store's fsync: together they are done much sooner than one by one.
     for some in listing.items.chunks(AT_ONCE) {
         let removals = some.iter().map(|item| {
             let mut one = context.at(item.namespace(), item.name());
             one.info.verb = "delete";
-            let (options, name) = (&options, item.name().to_owned());
-            let removal: BoxFuture<'_, _> =
-                Box::pin(async move { remove(&one, &name, options, dry_run).await });
+            let options = &options;
+            let removal: BoxFuture<'_, _> = Box::pin(async move {
+                let removed = remove(&mut one, options, dry_run).await;
+                removed.map(|_| one.warnings)
+            });
             removal
         });
         for result in join_all(removals.collect::<Vec<_>>()).await {
             match result {
-                Err(error) if error.reason != "NotFound" => return Err(error),
-                _ => {}
+                Ok(more) => warnings.extend(more),
+                Err(error) if error.reason == "NotFound" => {}
+                Err(error) => return Err(error),
             }
         }
     }
+    context.warnings.append(&mut warnings);
+    let context = &*context;
     let items: Vec<Value> =
         listing.items.iter().map(|item| codec::from_stored(&context.row, item.value())).collect();
     let gvk = list::list_gvk(&context.row);
@@ -190,17 +217,21 @@ fn decode_options(context: &Context, bytes: &[u8]) -> Result<Value, ApiError> {
 }
 
 async fn remove(
-    context: &Context,
-    name: &str,
+    context: &mut Context,
     options: &Options,
     dry_run: bool,
 ) -> Result<Outcome, ApiError> {
-    let row = &context.row;
-    let server = &context.server;
+    let row = &context.row.clone();
+    let server = &context.server.clone();
+    let name = &context.info.name.clone();
     let cache = read::cache(context)?;
     let key = context.key();
     let path = feed::store_key(row, &key);
-    let mut fresh = false;
+    // Webhooks are asked about what is.
+    let mut fresh = webhooks::any(server);
+    if fresh {
+        server.caches.catch_up().await?;
+    }
     let mut found = cache.get(&key).map(|item| (item.value(), item.revision));
     for _ in 0..ATTEMPTS {
         let Some((stored, revision)) = found.take() else {
@@ -219,6 +250,7 @@ async fn remove(
             }
             continue;
         }
+        reviewed(context, options, &old, dry_run).await?;
         let next = plan(context, options, &old);
         let caches = &server.caches;
         let lost = match next {
@@ -283,6 +315,23 @@ fn judge(
     let world = World { objects: server.caches.as_ref(), authorizer: &server.authorizer };
     let request = create::admission_request(context, Operation::Delete, name, Some(old), dry_run);
     admission::validate(&world, &request, old)
+}
+
+async fn reviewed(
+    context: &mut Context,
+    options: &Options,
+    old: &Value,
+    dry_run: bool,
+) -> Result<(), ApiError> {
+    if !webhooks::any(&context.server) {
+        return Ok(());
+    }
+    let (row, name) = (context.row.clone(), context.info.name.clone());
+    let options = options.value(dry_run);
+    let ask = Ask::new(Operation::Delete, &row.info().gvk, &name, dry_run).about(old);
+    let ask = Ask { options: Some(&options), ..ask };
+    webhooks::mutate(context, &ask, &mut Value::Null).await?;
+    webhooks::validate(context, &ask, &Value::Null).await
 }
 
 enum Next {

@@ -6,6 +6,7 @@ use crate::cache::{canonical, feed, item::with_revision};
 use crate::codec::{self, FieldValidation};
 use crate::patching::{Ownership, Patch};
 use crate::server::Context;
+use crate::webhooks::{self, Ask};
 use crate::{meta, subresource};
 use admission::{Operation, World};
 use api::{ApiError, FieldError, Value};
@@ -60,7 +61,9 @@ pub(crate) async fn change(
     context: &mut Context,
     source: &Source,
 ) -> Result<(StatusCode, Bytes), ApiError> {
-    let mut current = cached(context, false)?;
+    // Webhooks are asked about what is, and not again because the cache was a little behind.
+    let certain = webhooks::any(&context.server);
+    let mut current = if certain { None } else { cached(context, false)? };
     if current.is_none() {
         context.server.caches.catch_up().await?;
         current = cached(context, true)?;
@@ -143,6 +146,24 @@ enum Attempt {
     Unsure,
 }
 
+/// The new object as the client wants it, of the same name and life as the old one.
+fn made(context: &mut Context, source: &Source, old: &Value) -> Result<Value, ApiError> {
+    let mut new = match source {
+        Source::Put(value) => value.clone(),
+        Source::Made(make) => make(old)?,
+        Source::Patch(patch, validation) => {
+            let row = context.row.clone();
+            let patched = patch.apply(context, &row, old)?;
+            let (value, warnings) = codec::recheck(&patched, &row, *validation)?;
+            context.warnings.extend(warnings);
+            value
+        }
+    };
+    same_name(context, &mut new)?;
+    preconditions(context, &mut new, old)?;
+    Ok(new)
+}
+
 async fn attempt(
     context: &mut Context,
     source: &Source,
@@ -151,20 +172,14 @@ async fn attempt(
     let dry_run = context.dry_run()?;
     let row = context.row.clone();
     let server = context.server.clone();
-    let mut new = match source {
-        Source::Put(value) => value.clone(),
-        Source::Made(make) => make(&old.value)?,
-        Source::Patch(patch, validation) => {
-            let patched = patch.apply(context, &row, &old.value)?;
-            let (value, warnings) = codec::recheck(&patched, &row, *validation)?;
-            context.warnings.extend(warnings);
-            value
-        }
-    };
-    same_name(context, &mut new)?;
-    preconditions(context, &mut new, &old.value)?;
-    prepare(context, source, &mut new, &old.value, dry_run)?;
+    let mut new = made(context, source, &old.value)?;
     let name = context.info.name.clone();
+    let ask = Ask::new(Operation::Update, &row.info().gvk, &name, dry_run).about(&old.value);
+    mend(context, &mut new, &old.value, dry_run)?;
+    if webhooks::mutate(context, &ask, &mut new).await? {
+        row.default(&mut new);
+    }
+    prepare(context, source, &mut new, &old.value);
     let mut errors = validate_meta_update(&new["metadata"], &old.value["metadata"], "metadata");
     let sub = context.info.subresource.clone();
     let lease = if sub.is_empty() {
@@ -177,6 +192,7 @@ async fn attempt(
         crate::allocate::Lease::default()
     };
     create::invalid(&row, &name, &errors)?;
+    webhooks::validate(context, &ask, &new).await?;
     let _turn = server.turns.turn(context).await?;
     {
         let world = World { objects: server.caches.as_ref(), authorizer: &server.authorizer };
@@ -291,18 +307,11 @@ fn preconditions(context: &Context, new: &mut Value, old: &Value) -> Result<(), 
     Ok(())
 }
 
-/// Defaults, mutating admission, the row's own preparation, generation and owners.
-fn prepare(
-    context: &Context,
-    source: &Source,
-    new: &mut Value,
-    old: &Value,
-    dry_run: bool,
-) -> Result<(), ApiError> {
+/// Defaults and mutating admission.
+fn mend(context: &Context, new: &mut Value, old: &Value, dry_run: bool) -> Result<(), ApiError> {
     let row = &context.row;
     let server = &context.server;
     let sub = context.info.subresource.as_str();
-    let has_status = row.info().subresources.iter().any(|sub| sub.name == "status");
     if let (Some(map), false) = (new.as_object_mut(), sub.is_empty()) {
         subresource::keep_rest(sub, map, old);
     }
@@ -315,6 +324,14 @@ fn prepare(
         admission::mutate(&world, &request, new)?;
     }
     row.default(new);
+    Ok(())
+}
+
+/// The row's own preparation, generation and owners.
+fn prepare(context: &Context, source: &Source, new: &mut Value, old: &Value) {
+    let row = &context.row;
+    let sub = context.info.subresource.as_str();
+    let has_status = row.info().subresources.iter().any(|sub| sub.name == "status");
     if sub.is_empty() {
         if let (Some(map), true) = (new.as_object_mut(), has_status) {
             match old.get("status") {
@@ -336,5 +353,4 @@ fn prepare(
         _ => None,
     };
     Ownership::of(context).updated(new, old, row.ty(), patch);
-    Ok(())
 }

@@ -13,8 +13,7 @@ static INFO: Info = Info::new(
 )
 .categories(&["api-extensions"])
 .conditional_update()
-.with_generation()
-.stored_only();
+.with_generation();
 
 impl Resource for ValidatingWebhookConfigurations {
     fn info(&self) -> &Info {
@@ -22,6 +21,9 @@ impl Resource for ValidatingWebhookConfigurations {
     }
     fn default(&self, object: &mut Value) {
         webhooks::default(object, false);
+    }
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        webhooks::warnings(new)
     }
     fn validate(&self, new: &Value, _old: Option<&Value>) -> FieldErrors {
         webhooks::validate(new, false)

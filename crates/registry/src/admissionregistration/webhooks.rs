@@ -21,6 +21,19 @@ pub(super) fn default(object: &mut Value, mutating: bool) {
     }
 }
 
+/// What is not acted on as it should be.
+pub(super) fn warnings(object: &Value) -> Vec<String> {
+    let hooks = object["webhooks"].as_array().into_iter().flatten().enumerate();
+    let conditional = hooks.filter(|(_, hook)| hook["matchConditions"].is_array());
+    let warn = |(index, _)| {
+        format!(
+            "webhooks[{index}].matchConditions: CEL is not evaluated yet; requests that the rules \
+             and selectors match are treated as if the webhook had failed"
+        )
+    };
+    conditional.map(warn).collect()
+}
+
 /// Of a webhook, and of the match constraints of a policy.
 pub(super) fn match_defaults(holder: &mut Value) {
     set_default(holder, "matchPolicy", "Equivalent");
