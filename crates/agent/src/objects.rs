@@ -1,16 +1,17 @@
-//! ConfigMaps, Secrets and tokens for the node's pods: each object that a pod refers to is followed
-//! by a watch of its own, for that is all a node may read.
+//! ConfigMaps, Secrets, trust bundles and tokens for the node's pods: each object that a pod refers
+//! to is followed by a watch of its own, for that is all a node may read.
 use crate::shared::Follow;
 use crate::worker::Msg;
 use api::k8s::api::authentication::v1::TokenRequest;
+use api::k8s::api::certificates::v1::ClusterTrustBundle;
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::{Key, Kind};
 use async_trait::async_trait;
-use client::{Client, Resource};
+use client::{Client, ListParams, Resource};
 use informer::{Reflector, Step};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -50,6 +51,7 @@ struct Followed {
 enum Object {
     ConfigMap(Arc<ConfigMap>),
     Secret(Arc<Secret>),
+    Bundles(Arc<BTreeMap<Key, ClusterTrustBundle>>),
 }
 
 impl ObjectCache {
@@ -58,11 +60,10 @@ impl ObjectCache {
     }
 
     fn start(&self, namespace: &str, reference: &ObjectRef) -> AbortHandle {
-        let fields = format!("metadata.name={}", reference.name());
         let of = |resource| {
-            Reflector::new(self.inner.client.clone(), resource)
-                .namespace(namespace)
-                .fields(fields.clone())
+            let reflector = Reflector::new(self.inner.client.clone(), resource);
+            let reflector = reflector.fields(fields(reference));
+            if namespace.is_empty() { reflector } else { reflector.namespace(namespace) }
         };
         let key = (namespace.to_owned(), reference.clone());
         let cache = Arc::downgrade(&self.inner);
@@ -82,6 +83,16 @@ impl ObjectCache {
                 let sink = move |step| newest::<Secret>(step, &tell, Object::Secret);
                 tokio::spawn(async move { reflector.run(sink).await })
             }
+            ObjectRef::TrustBundle(_) | ObjectRef::TrustBundles(_) => {
+                let reflector = of(Resource::of::<ClusterTrustBundle>());
+                let mut all = BTreeMap::new();
+                let sink = move |step| {
+                    if gather(&mut all, step) {
+                        tell(Some(Object::Bundles(Arc::new(all.clone()))));
+                    }
+                };
+                tokio::spawn(async move { reflector.run(sink).await })
+            }
         };
         task.abort_handle()
     }
@@ -98,6 +109,36 @@ impl ObjectCache {
             Err(error) => Err(crate::seams::chain(&error)),
         }
     }
+}
+
+/// What selects the objects that a reference is to.
+fn fields(reference: &ObjectRef) -> String {
+    let field = match reference {
+        ObjectRef::TrustBundles(_) => "spec.signerName",
+        _ => "metadata.name",
+    };
+    format!("{field}={}", reference.name())
+}
+
+/// Where the objects are: trust bundles belong to the cluster.
+fn place(namespace: &str, reference: &ObjectRef) -> String {
+    match reference {
+        ObjectRef::ConfigMap(_) | ObjectRef::Secret(_) => namespace.to_owned(),
+        ObjectRef::TrustBundle(_) | ObjectRef::TrustBundles(_) => String::new(),
+    }
+}
+
+/// Whether anything is different now.
+fn gather<K: Kind>(all: &mut BTreeMap<Key, K>, step: Step<K>) -> bool {
+    match step {
+        Step::Reset { items, .. } => {
+            *all = items.into_iter().map(|item| (item.key(), item)).collect();
+        }
+        Step::Changed { object, .. } => drop(all.insert(object.key(), object)),
+        Step::Deleted { object, .. } => drop(all.remove(&object.key())),
+        Step::Progress { .. } => return false,
+    }
+    true
 }
 
 fn newest<K: Kind>(step: Step<K>, tell: &impl Fn(Option<Object>), wrap: fn(Arc<K>) -> Object) {
@@ -132,16 +173,16 @@ impl Follow for ObjectCache {
     ) {
         let mut state = self.inner.lock();
         for ((ns, reference), followed) in &mut state.followed {
-            if ns == namespace && !wanted.contains(reference) {
+            if *ns == place(namespace, reference) && !wanted.contains(reference) {
                 followed.pods.remove(pod_uid);
             }
         }
         for reference in wanted {
-            let key = (namespace.to_owned(), reference.clone());
-            let followed = state.followed.entry(key).or_insert_with(|| Followed {
+            let key = (place(namespace, reference), reference.clone());
+            let followed = state.followed.entry(key.clone()).or_insert_with(|| Followed {
                 pods: HashMap::new(),
                 object: None,
-                task: self.start(namespace, reference),
+                task: self.start(&key.0, reference),
             });
             followed.pods.insert(pod_uid.to_owned(), changed.clone());
         }
@@ -181,6 +222,22 @@ impl Objects for ObjectCache {
         match self.cached(ns, ObjectRef::Secret(name.to_owned())) {
             Some(Some(Object::Secret(object))) => Ok(Some(object)),
             _ => self.fetch(ns, name).await,
+        }
+    }
+
+    async fn trust_bundles(&self, wanted: &ObjectRef) -> Result<Vec<ClusterTrustBundle>, String> {
+        match self.cached("", wanted.clone()) {
+            Some(Some(Object::Bundles(all))) if !all.is_empty() => {
+                Ok(all.values().cloned().collect())
+            }
+            // As above.
+            _ => {
+                let params = ListParams { field_selector: fields(wanted), ..ListParams::default() };
+                let list = self.inner.client.list::<ClusterTrustBundle>(None, &params).await;
+                let mut found = list.map_err(|error| crate::seams::chain(&error))?.items;
+                found.sort_by_cached_key(Kind::key);
+                Ok(found)
+            }
         }
     }
 

@@ -167,6 +167,9 @@ fn needs_the_api(pod: &Pod) -> Option<&'static str> {
     match volume::references(pod).first()? {
         volume::ObjectRef::ConfigMap(_) => Some("config maps"),
         volume::ObjectRef::Secret(_) => Some("secrets"),
+        volume::ObjectRef::TrustBundle(_) | volume::ObjectRef::TrustBundles(_) => {
+            Some("cluster trust bundles")
+        }
     }
 }
 

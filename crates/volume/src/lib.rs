@@ -7,11 +7,13 @@ pub mod atomic;
 pub mod payload;
 pub mod plugins;
 pub mod refs;
+mod trust;
 
 pub use atomic::{File, Files};
 pub use refs::{ObjectRef, references};
 
 use api::Quantity;
+use api::k8s::api::certificates::v1::ClusterTrustBundle;
 use api::k8s::api::core::v1::{ConfigMap, Pod, Secret, Volume};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -84,6 +86,8 @@ pub trait Objects: Send + Sync {
     async fn config_map(&self, ns: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, String>;
     async fn secret(&self, ns: &str, name: &str) -> Result<Option<Arc<Secret>>, String>;
     async fn token(&self, wanted: &TokenFor) -> Result<Token, String>;
+    /// The trust bundles that the reference is to, in the order of their names.
+    async fn trust_bundles(&self, wanted: &ObjectRef) -> Result<Vec<ClusterTrustBundle>, String>;
 }
 
 /// Where images come from that are volumes.

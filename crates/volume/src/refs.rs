@@ -1,20 +1,32 @@
-//! Which ConfigMaps and Secrets a pod refers to: those a node must follow.
-use api::k8s::api::core::v1::{Container, Pod};
+//! Which objects a pod refers to: those a node must follow.
+use api::k8s::api::core::v1::{ClusterTrustBundleProjection, Container, Pod};
 use podlife::{PodExt, pods};
 use std::collections::BTreeSet;
 
-/// A ConfigMap or a Secret in the pod's namespace.
+/// A ConfigMap or a Secret in the pod's namespace, or trust bundles of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectRef {
     ConfigMap(String),
     Secret(String),
+    TrustBundle(String),
+    /// All of a signer.
+    TrustBundles(String),
 }
 
 impl ObjectRef {
     pub fn name(&self) -> &str {
         match self {
-            Self::ConfigMap(name) | Self::Secret(name) => name,
+            Self::ConfigMap(name)
+            | Self::Secret(name)
+            | Self::TrustBundle(name)
+            | Self::TrustBundles(name) => name,
         }
+    }
+
+    /// The trust bundles that a projection takes from.
+    pub fn of_trust(source: &ClusterTrustBundleProjection) -> Option<Self> {
+        let named = source.name.clone().map(Self::TrustBundle);
+        named.or_else(|| source.signer_name.clone().map(Self::TrustBundles))
     }
 }
 
@@ -30,6 +42,7 @@ pub fn references(pod: &Pod) -> BTreeSet<ObjectRef> {
         for source in sources {
             found.extend(source.config_map.iter().map(|s| ObjectRef::ConfigMap(s.name.clone())));
             found.extend(source.secret.iter().map(|s| ObjectRef::Secret(s.name.clone())));
+            found.extend(source.cluster_trust_bundle.as_ref().and_then(ObjectRef::of_trust));
         }
     }
     let ephemeral = pod.ephemeral_containers().iter().map(pods::as_container);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::refs::ObjectRef;
+use base64::Engine;
 use serde_json::{Value, json};
 use std::sync::Mutex;
 
@@ -7,6 +8,7 @@ use std::sync::Mutex;
 struct Fake {
     config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
     secrets: BTreeMap<String, Arc<Secret>>,
+    bundles: Vec<ClusterTrustBundle>,
 }
 
 #[async_trait]
@@ -16,6 +18,13 @@ impl Objects for Fake {
     }
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Arc<Secret>>, String> {
         Ok(self.secrets.get(name).cloned())
+    }
+    async fn trust_bundles(&self, wanted: &ObjectRef) -> Result<Vec<ClusterTrustBundle>, String> {
+        let of = |bundle: &ClusterTrustBundle| match wanted {
+            ObjectRef::TrustBundles(signer) => bundle.spec.signer_name.as_ref() == Some(signer),
+            other => bundle.metadata.name.as_deref() == Some(other.name()),
+        };
+        Ok(self.bundles.iter().filter(|bundle| of(bundle)).cloned().collect())
     }
     async fn token(&self, wanted: &TokenFor) -> Result<Token, String> {
         let token = format!("{}:{}:{}", wanted.service_account, wanted.audience, wanted.pod_uid);
@@ -161,12 +170,57 @@ async fn projected_tokens_are_renewed_in_time() {
     );
     let left = mounted.refresh_at.unwrap().duration_since(Timestamp::now()).as_secs();
     assert!((790..=800).contains(&left), "{left}");
-    let bundle = json!({"name": "v", "projected": {"sources": [
-        {"clusterTrustBundle": {"path": "x", "name": "y"}}]}});
-    let error = mount(&lab, bundle).await.unwrap_err();
-    assert!(
-        error.ends_with("clusterTrustBundle source of a projected volume is not supported yet")
-    );
+}
+
+#[tokio::test]
+async fn trust_bundles_become_one_file_of_anchors() {
+    let pem = |bytes: &[u8]| {
+        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    };
+    let (one, two) = (pem(b"one"), pem(b"two"));
+    let bundle = |name: &str, signer: Option<&str>, labels: Value, text: String| {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"signerName": signer, "trustBundle": text},
+        }))
+        .unwrap()
+    };
+    let fake = Fake {
+        bundles: vec![
+            bundle("named", None, json!({}), format!("words before\n{one}")),
+            bundle("a", Some("x/y"), json!({"k": "1"}), one.clone()),
+            bundle("b", Some("x/y"), json!({"k": "2"}), format!("{two}{one}")),
+        ],
+        ..Fake::default()
+    };
+    let lab = lab(Arc::new(fake));
+    let volume = |source: Value| {
+        let mut source = source;
+        source["path"] = "anchors".into();
+        json!({"name": "v", "projected": {"sources": [{"clusterTrustBundle": source}]}})
+    };
+    let everything = json!({"signerName": "x/y", "labelSelector": {}});
+    for (source, want) in [
+        (json!({"name": "named"}), one.clone()),
+        (everything, format!("{one}{two}")),
+        (json!({"signerName": "x/y", "labelSelector": {"matchLabels": {"k": "1"}}}), one),
+        (json!({"signerName": "x/y", "optional": true}), String::new()),
+        (json!({"name": "none", "optional": true}), String::new()),
+    ] {
+        let mounted = mount(&lab, volume(source.clone())).await.unwrap();
+        assert_eq!(read(&mounted, "anchors"), want, "{source}");
+    }
+    for (source, want) in [
+        (json!({"name": "none"}), "clustertrustbundle \"none\" not found"),
+        (
+            json!({"signerName": "x/y"}),
+            "combination of signerName and labelSelector matched zero ClusterTrustBundles",
+        ),
+    ] {
+        let error = mount(&lab, volume(source)).await.unwrap_err();
+        assert!(error.ends_with(want), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,12 @@ impl volume::Objects for Objects {
         let data = json!({"metadata": {}, "data": {"k": "c2VjcmV0"}});
         Ok((name == "s").then(|| Arc::new(serde_json::from_value(data).unwrap())))
     }
+    async fn trust_bundles(
+        &self,
+        _: &volume::ObjectRef,
+    ) -> Result<Vec<api::k8s::api::certificates::v1::ClusterTrustBundle>, String> {
+        Ok(Vec::new())
+    }
     async fn token(&self, _: &volume::TokenFor) -> Result<volume::Token, String> {
         Err("none".into())
     }

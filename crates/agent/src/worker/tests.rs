@@ -136,6 +136,12 @@ impl volume::Objects for Nothing {
     async fn secret(&self, _: &str, _: &str) -> Result<Option<Arc<Secret>>, String> {
         Ok(None)
     }
+    async fn trust_bundles(
+        &self,
+        _: &volume::ObjectRef,
+    ) -> Result<Vec<api::k8s::api::certificates::v1::ClusterTrustBundle>, String> {
+        Ok(Vec::new())
+    }
     async fn token(&self, _: &volume::TokenFor) -> Result<volume::Token, String> {
         Err("no tokens here".into())
     }

@@ -1,7 +1,8 @@
-//! Several sources in one folder: ConfigMaps, Secrets, the pod's fields, service-account tokens.
+//! Several sources in one folder: ConfigMaps, Secrets, the pod's fields, service-account tokens,
+//! trust bundles.
 use crate::atomic::{File, Files};
 use crate::payload::{self, DEFAULT_MODE, mode_of};
-use crate::{Error, Mounted, Request, TokenFor, VolumePlugin};
+use crate::{Error, Mounted, Request, TokenFor, VolumePlugin, trust};
 use api::k8s::api::core::v1::{ServiceAccountTokenProjection, Volume, VolumeProjection};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -60,12 +61,25 @@ async fn one(
     if let Some(source) = &source.service_account_token {
         return token(request, source, mode).await;
     }
+    if let Some(source) = &source.cluster_trust_bundle {
+        let bytes = trust::anchors(request, source).await?;
+        let (owner, mode) = reader(request, mode);
+        return Ok((Files::from([(source.path.clone(), File { bytes, mode, owner })]), None));
+    }
     let kind = match source {
-        VolumeProjection { cluster_trust_bundle: Some(_), .. } => "clusterTrustBundle",
         VolumeProjection { pod_certificate: Some(_), .. } => "podCertificate",
         _ => "this kind of",
     };
     Err(Error::Refused(format!("{kind} source of a projected volume is not supported yet")))
+}
+
+/// Who owns what only those who run the containers need to read, where that is known; and its mode.
+fn reader(request: &Request<'_>, mode: u32) -> (Option<u32>, u32) {
+    if request.fs_group().is_some() {
+        return (None, 0o600);
+    }
+    let owner = payload::common_user(request.pod);
+    (owner, if owner.is_some() { 0o600 } else { mode })
 }
 
 async fn token(
@@ -84,13 +98,7 @@ async fn token(
         pod_uid: pod.uid().to_owned(),
     };
     let token = request.context.objects.token(&wanted).await.map_err(Error::Refused)?;
-    let owner = match request.fs_group() {
-        Some(_) => None,
-        None => payload::common_user(pod),
-    };
-    // Only who runs the containers needs to read it.
-    let own = request.fs_group().is_some() || owner.is_some();
-    let mode = if own { 0o600 } else { mode };
+    let (owner, mode) = reader(request, mode);
     let file = File { bytes: token.token.into_bytes(), mode, owner };
     let now = Timestamp::now();
     let life = token.expires.duration_since(now);
