@@ -5,6 +5,7 @@
 //! own timers. Everything that must survive a restart of this process is in the runtime's list or
 //! in the API, so a new process takes over what an old one started.
 pub mod act;
+pub(crate) mod certificates;
 pub mod cluster;
 pub mod collector;
 pub mod config;

@@ -1,10 +1,11 @@
 //! ConfigMaps, Secrets, trust bundles and tokens for the node's pods: each object that a pod refers
 //! to is followed by a watch of its own, for that is all a node may read.
+use crate::certificates::Certificates;
 use crate::shared::Follow;
 use crate::worker::Msg;
 use api::k8s::api::authentication::v1::TokenRequest;
 use api::k8s::api::certificates::v1::ClusterTrustBundle;
-use api::k8s::api::core::v1::{ConfigMap, Secret};
+use api::k8s::api::core::v1::{ConfigMap, Pod, PodCertificateProjection, Secret};
 use api::{Key, Kind};
 use async_trait::async_trait;
 use client::{Client, ListParams, Resource};
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
-use volume::{ObjectRef, Objects, Token, TokenFor};
+use volume::{Certificate, ObjectRef, Objects, Token, TokenFor};
 
 /// A token is asked for anew after four fifths of its life, or at this age.
 const MAX_TOKEN_AGE: SignedDuration = SignedDuration::from_hours(24);
@@ -28,6 +29,7 @@ pub struct ObjectCache {
 
 struct Inner {
     client: Client,
+    certificates: Certificates,
     state: Mutex<State>,
 }
 
@@ -55,8 +57,9 @@ enum Object {
 }
 
 impl ObjectCache {
-    pub fn new(client: Client) -> Self {
-        Self { inner: Arc::new(Inner { client, state: Mutex::default() }) }
+    pub fn new(client: Client, node: &str) -> Self {
+        let certificates = Certificates::new(client.clone(), node);
+        Self { inner: Arc::new(Inner { client, certificates, state: Mutex::default() }) }
     }
 
     fn start(&self, namespace: &str, reference: &ObjectRef) -> AbortHandle {
@@ -195,6 +198,7 @@ impl Follow for ObjectCache {
             followed.pods.remove(pod_uid);
         }
         state.tokens.retain(|(uid, ..), _| uid != pod_uid);
+        self.inner.certificates.forget(pod_uid);
         drop_unused(&mut state);
     }
 }
@@ -223,6 +227,15 @@ impl Objects for ObjectCache {
             Some(Some(Object::Secret(object))) => Ok(Some(object)),
             _ => self.fetch(ns, name).await,
         }
+    }
+
+    async fn certificate(
+        &self,
+        pod: &Pod,
+        volume: &str,
+        source: &PodCertificateProjection,
+    ) -> Result<Certificate, String> {
+        self.inner.certificates.get(pod, volume, source).await
     }
 
     async fn trust_bundles(&self, wanted: &ObjectRef) -> Result<Vec<ClusterTrustBundle>, String> {

@@ -103,7 +103,7 @@ async fn serve(config: AgentConfig, ready: impl FnOnce() + Send) -> Result<(), E
     let (rules, waiting) = mpsc::unbounded_channel();
     let cluster = Arc::new(Cluster::start(client.clone(), dns.zone(), rules.clone(), seen.clone()));
     let local = local_dns(&network);
-    let objects = ObjectCache::new(client.clone());
+    let objects = ObjectCache::new(client.clone(), &config.node_name);
     let puller = Puller {
         images: images.clone(),
         objects: Arc::new(objects.clone()),

@@ -18,6 +18,7 @@ pub const WATCHED: &[(&str, &str)] = &[
     ("", "pods"),
     ("", "persistentvolumes"),
     ("storage.k8s.io", "volumeattachments"),
+    ("certificates.k8s.io", "podcertificaterequests"),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,7 @@ impl Authorizer {
             "pods" => self.nodes.pod_changed(namespace, name, new),
             "persistentvolumes" => self.nodes.volume_changed(name, new),
             "volumeattachments" => self.nodes.attachment_changed(name, new),
+            "podcertificaterequests" => self.nodes.request_changed(namespace, name, new),
             _ => self.rbac.changed(plural, namespace, name, new),
         }
     }

@@ -22,6 +22,8 @@ struct State {
     by_volume_secret: HashMap<Thing, HashSet<String>>,
     /// Attachment to node.
     attachments: HashMap<String, String>,
+    /// Request for a pod's certificate to node.
+    requests: HashMap<(String, String), String>,
 }
 
 #[derive(Default)]
@@ -57,6 +59,12 @@ impl Graph {
                     Some(owner) if owner == node => allow(),
                     _ => no(unrelated(node, wanted)),
                 }
+            }
+            "serviceaccounts" if core && wanted.subresource.is_empty() && wanted.verb == "get" => {
+                self.needs(node, wanted)
+            }
+            "podcertificaterequests" if wanted.group == "certificates.k8s.io" => {
+                self.requests_of(node, wanted)
             }
             "serviceaccounts" if core && wanted.subresource == "token" => {
                 if wanted.verb != "create" {
@@ -107,15 +115,34 @@ impl Graph {
         Decision::NoOpinion(unrelated(node, wanted))
     }
 
+    /// Requests for certificates of its own pods; admission looks at what is in a new one.
+    fn requests_of(&self, node: &str, wanted: &Attributes) -> Decision {
+        let no = |why: &str| Decision::NoOpinion(why.to_owned());
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        match wanted.verb.as_str() {
+            _ if !wanted.subresource.is_empty() => Decision::NoOpinion(format!(
+                "nodes may not access the {:?} subresource of podcertificaterequests",
+                wanted.subresource
+            )),
+            "create" => Decision::Allow(String::new()),
+            "list" | "watch" if selects_own(node, wanted) => Decision::Allow(String::new()),
+            "list" | "watch" => {
+                no("can only list/watch podcertificaterequests with nodeName field selector")
+            }
+            "get" => {
+                let key = (wanted.namespace.clone(), wanted.name.clone());
+                match state.requests.get(&key) {
+                    Some(owner) if owner == node => Decision::Allow(String::new()),
+                    _ => Decision::NoOpinion(unrelated(node, wanted)),
+                }
+            }
+            _ => no("nodes may only create, get, list, and watch podcertificaterequests"),
+        }
+    }
+
     /// Its own pods by name, or a list that selects them.
     fn pods_of(&self, node: &str, wanted: &Attributes) -> Decision {
-        let selected = wanted.field_selector.as_ref().is_some_and(|selector| {
-            selector
-                .terms
-                .iter()
-                .any(|term| term.path == "spec.nodeName" && term.equal && term.value == node)
-        });
-        if wanted.verb != "get" && selected {
+        if wanted.verb != "get" && selects_own(node, wanted) {
             return Decision::Allow(String::new());
         }
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -186,6 +213,15 @@ impl Graph {
         state.volumes.insert(name.to_owned(), (claim, secrets));
     }
 
+    pub fn request_changed(&self, namespace: &str, name: &str, request: Option<&Value>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), name.to_owned());
+        match request {
+            Some(new) => state.requests.insert(key, text(new, "/spec/nodeName").to_owned()),
+            None => state.requests.remove(&key),
+        };
+    }
+
     pub fn attachment_changed(&self, name: &str, attachment: Option<&Value>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match attachment {
@@ -230,6 +266,14 @@ impl State {
             _ => false,
         }
     }
+}
+
+/// Whether a list is of what is on the node.
+fn selects_own(node: &str, wanted: &Attributes) -> bool {
+    wanted.field_selector.as_ref().is_some_and(|selector| {
+        let mut terms = selector.terms.iter();
+        terms.any(|term| term.path == "spec.nodeName" && term.equal && term.value == node)
+    })
 }
 
 fn unrelated(node: &str, wanted: &Attributes) -> String {

@@ -21,6 +21,7 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod nodes;
+mod pod_certificates;
 mod pod_gc;
 pub mod pods;
 mod replica_set;
@@ -72,6 +73,7 @@ pub const CONTROLLERS: &[fn(&Settings) -> Arc<dyn Controller>] = &[
     |_| Arc::new(csr::Approving),
     |_| Arc::new(csr::Signing),
     |_| Arc::new(csr::Cleaning),
+    |_| Arc::new(pod_certificates::Cleaning),
     |settings| Arc::new(node_ipam::NodeIpam::new(&settings.pod_cidrs, settings.node_prefix)),
     |_| Arc::new(node_lifecycle::NodeHealth::default()),
     |_| Arc::new(node_lifecycle::NodeTaints),

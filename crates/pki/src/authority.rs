@@ -207,6 +207,47 @@ fn address_text(bytes: &[u8]) -> Option<String> {
     <[u8; 16]>::try_from(bytes).ok().map(|sixteen| IpAddr::from(sixteen).to_string())
 }
 
+/// The certificates of a PEM text, and nothing of what stands between them.
+pub fn only_certificates(pem: &str) -> Result<String, Error> {
+    let mut out = String::new();
+    for cert in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let cert = cert.map_err(|error| Error::Certificate(error.to_string()))?;
+        out += &pem_of(&cert);
+    }
+    if out.is_empty() { Err(Error::Certificate("there is none".to_owned())) } else { Ok(out) }
+}
+
+fn pem_of(cert: &CertificateDer<'_>) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(cert);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).unwrap_or_default())
+        .collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// A new key, in PEM, and a request for its certificate that names nobody, in DER: for signers who
+/// know from elsewhere whom they sign for.
+pub fn nameless_request(key_type: &str) -> Result<(String, Vec<u8>), Error> {
+    let algorithm = match key_type {
+        "ECDSAP256" => &rcgen::PKCS_ECDSA_P256_SHA256,
+        "ECDSAP384" => &rcgen::PKCS_ECDSA_P384_SHA384,
+        "ED25519" => &rcgen::PKCS_ED25519,
+        other => {
+            return Err(Error::Csr(format!(
+                "keys of type {other} cannot be made here yet; use ECDSAP256, ECDSAP384 or ED25519"
+            )));
+        }
+    };
+    let pair = KeyPair::generate_for(algorithm).map_err(refused)?;
+    let mut params = CertificateParams::new(Vec::new()).map_err(refused)?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&pair).map_err(refused)?;
+    Ok((pair.serialize_pem(), request.der().to_vec()))
+}
+
 fn csr_der(csr_pem: &str) -> Result<Vec<u8>, Error> {
     rustls::pki_types::CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes())
         .map(|der| der.as_ref().to_vec())

@@ -8,7 +8,7 @@ mod authority;
 mod files;
 mod jwt;
 
-pub use authority::{Authority, CsrFacts, Issued, Profile};
+pub use authority::{Authority, CsrFacts, Issued, Profile, nameless_request, only_certificates};
 pub use files::{read_pem, write_public, write_secret};
 pub use jwt::{JwtError, TokenKey};
 

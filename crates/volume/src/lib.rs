@@ -14,7 +14,7 @@ pub use refs::{ObjectRef, references};
 
 use api::Quantity;
 use api::k8s::api::certificates::v1::ClusterTrustBundle;
-use api::k8s::api::core::v1::{ConfigMap, Pod, Secret, Volume};
+use api::k8s::api::core::v1::{ConfigMap, Pod, PodCertificateProjection, Secret, Volume};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use podlife::PodExt;
@@ -80,12 +80,28 @@ pub struct Token {
     pub expires: Timestamp,
 }
 
+/// A key and its certificate, with those between it and the signer's root; in PEM.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    pub key: String,
+    pub chain: String,
+    /// A new one should be asked for then.
+    pub refresh_at: Timestamp,
+}
+
 /// Where a volume's content comes from. A missing object is `None`; an error is something else.
 #[async_trait]
 pub trait Objects: Send + Sync {
     async fn config_map(&self, ns: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, String>;
     async fn secret(&self, ns: &str, name: &str) -> Result<Option<Arc<Secret>>, String>;
     async fn token(&self, wanted: &TokenFor) -> Result<Token, String>;
+    /// What a signer gave for the pod's projection; as long as it takes, but not for ever.
+    async fn certificate(
+        &self,
+        pod: &Pod,
+        volume: &str,
+        source: &PodCertificateProjection,
+    ) -> Result<Certificate, String>;
     /// The trust bundles that the reference is to, in the order of their names.
     async fn trust_bundles(&self, wanted: &ObjectRef) -> Result<Vec<ClusterTrustBundle>, String>;
 }

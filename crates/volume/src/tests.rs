@@ -19,6 +19,15 @@ impl Objects for Fake {
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Arc<Secret>>, String> {
         Ok(self.secrets.get(name).cloned())
     }
+    async fn certificate(
+        &self,
+        _: &api::k8s::api::core::v1::Pod,
+        _: &str,
+        source: &api::k8s::api::core::v1::PodCertificateProjection,
+    ) -> Result<Certificate, String> {
+        let chain = format!("chain of {}\n", source.signer_name);
+        Ok(Certificate { key: "key\n".into(), chain, refresh_at: Timestamp::MAX })
+    }
     async fn trust_bundles(&self, wanted: &ObjectRef) -> Result<Vec<ClusterTrustBundle>, String> {
         let of = |bundle: &ClusterTrustBundle| match wanted {
             ObjectRef::TrustBundles(signer) => bundle.spec.signer_name.as_ref() == Some(signer),
@@ -170,6 +179,21 @@ async fn projected_tokens_are_renewed_in_time() {
     );
     let left = mounted.refresh_at.unwrap().duration_since(Timestamp::now()).as_secs();
     assert!((790..=800).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn certificates_come_with_their_key() {
+    let lab = lab(Arc::new(Fake::default()));
+    let source = json!({
+        "signerName": "x/y", "keyType": "ED25519", "credentialBundlePath": "both",
+        "keyPath": "key", "certificateChainPath": "chain",
+    });
+    let volume = json!({"name": "v", "projected": {"sources": [{"podCertificate": source}]}});
+    let mounted = mount(&lab, volume).await.unwrap();
+    let read = |path| read(&mounted, path);
+    assert_eq!((read("key"), read("chain")), ("key\n".into(), "chain of x/y\n".into()));
+    assert_eq!(read("both"), "key\nchain of x/y\n");
+    assert_eq!(mounted.refresh_at, Some(Timestamp::MAX));
 }
 
 #[tokio::test]

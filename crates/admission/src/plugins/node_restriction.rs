@@ -36,6 +36,11 @@ impl Plugin for NodeRestriction {
             ("", "pods", "status") => own_pod(node, ask, object),
             ("", "nodes", _) => own_node(node, ask, object),
             (_, "serviceaccounts", "token") => token(node, world, ask, object),
+            ("certificates.k8s.io", "podcertificaterequests", "")
+                if ask.operation == Operation::Create =>
+            {
+                certificate(node, world, ask, object)
+            }
             ("coordination.k8s.io", "leases", _) if ask.operation == Operation::Create => {
                 let own =
                     ask.namespace == "kube-node-lease" && text(object, "/metadata/name") == node;
@@ -125,6 +130,55 @@ fn reserved(key: &str) -> bool {
         return true;
     }
     (within("kubernetes.io") || within("k8s.io")) && !kubelet && !KUBELET_LABELS.contains(&key)
+}
+
+/// A node asks only for certificates of pods of its own, as the account that they run as.
+fn certificate(
+    node: &str,
+    world: &World<'_>,
+    ask: &Request<'_>,
+    object: &Value,
+) -> Result<(), ApiError> {
+    let wanted = |field: &str| text(&object["spec"], field);
+    let differs = |field: &str, whose: &str, have: &str| {
+        ask.forbidden(format!(
+            "PodCertificateRequest.Spec.{field}={:?}, which is not {whose} {have:?}",
+            wanted(&format!("/{}{}", field[..1].to_lowercase(), &field[1..]))
+        ))
+    };
+    if wanted("/nodeName") != node {
+        return Err(differs("NodeName", "the requesting node", node));
+    }
+    let name = wanted("/podName");
+    let pod = world.objects.get("", "pods", ask.namespace, name);
+    let pod = pod.ok_or_else(|| ask.forbidden(format!("pod {name:?} not found")))?;
+    if pod.pointer(MIRROR).is_some() {
+        return Err(ask.forbidden(format!(
+            "pod {name:?} is a mirror pod, for which no certificates are requested"
+        )));
+    }
+    let account = match text(&pod, "/spec/serviceAccountName") {
+        "" => "default",
+        name => name,
+    };
+    let uid = |plural: &str, namespace: &str, name: &str| {
+        let found = world.objects.get("", plural, namespace, name);
+        found.map(|found| text(&found, "/metadata/uid").to_owned()).unwrap_or_default()
+    };
+    let (account_uid, node_uid) =
+        (uid("serviceaccounts", ask.namespace, account), uid("nodes", "", node));
+    for (field, path, whose, have) in [
+        ("PodUID", "/podUID", "the UID of the pod,", text(&pod, "/metadata/uid")),
+        ("NodeName", "/nodeName", "the node that the pod runs on,", text(&pod, "/spec/nodeName")),
+        ("ServiceAccountName", "/serviceAccountName", "the account of the pod,", account),
+        ("ServiceAccountUID", "/serviceAccountUID", "the UID of the account,", &account_uid),
+        ("NodeUID", "/nodeUID", "the UID of the node,", &node_uid),
+    ] {
+        if wanted(path) != have {
+            return Err(differs(field, whose, have));
+        }
+    }
+    Ok(())
 }
 
 /// A node asks only for tokens bound to a pod of its own, which uses that account.

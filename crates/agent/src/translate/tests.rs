@@ -3,6 +3,7 @@ use super::security;
 use super::*;
 use api::k8s::api::core::v1::{ConfigMap, Secret, Service};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use podlife::downward::Addresses;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -18,6 +19,15 @@ impl volume::Objects for Objects {
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Arc<Secret>>, String> {
         let data = json!({"metadata": {}, "data": {"k": "c2VjcmV0"}});
         Ok((name == "s").then(|| Arc::new(serde_json::from_value(data).unwrap())))
+    }
+    async fn certificate(
+        &self,
+        _: &api::k8s::api::core::v1::Pod,
+        _: &str,
+        source: &api::k8s::api::core::v1::PodCertificateProjection,
+    ) -> Result<volume::Certificate, String> {
+        let chain = format!("chain of {}\n", source.signer_name);
+        Ok(volume::Certificate { key: "key\n".into(), chain, refresh_at: Timestamp::MAX })
     }
     async fn trust_bundles(
         &self,

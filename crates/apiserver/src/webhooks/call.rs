@@ -64,7 +64,7 @@ fn trusting(bundle: &str) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(&pem) {
         let cert = cert.map_err(|error| format!("unable to load root certificates: {error}"))?;
-        // Some of everybody's authorities are not to this library's taste; those named here must be.
+        // Some of everybody's authorities this library does not take; those named here it must.
         match roots.add(cert) {
             Err(error) if !bundle.is_empty() => {
                 return Err(format!("unable to load root certificates: {error}"));

@@ -6,14 +6,18 @@ use api::{FieldErrors, Gvk, Value};
 
 pub(crate) struct PodCertificateRequests;
 
+const MIN_SECONDS: i64 = 3600;
+const MAX_SECONDS: i64 = 91 * 86400;
+/// Of the signers that are Kubernetes' own.
+const OWN_MAX_SECONDS: i64 = 86400;
+
 static INFO: Info = Info::new(
     Gvk::fixed("certificates.k8s.io", "v1", "PodCertificateRequest"),
     "podcertificaterequests",
     Scope::Namespaced,
 )
 .subresources(const { &[Subresource::STATUS] })
-.conditional_update()
-.stored_only();
+.conditional_update();
 
 impl Resource for PodCertificateRequests {
     fn info(&self) -> &Info {
@@ -45,6 +49,13 @@ impl Resource for PodCertificateRequests {
             "nodeUID",
         ] {
             spec.get(field).must("", &mut errors);
+        }
+        let life = spec.get("maxExpirationSeconds");
+        let own = spec.get("signerName").text().starts_with("kubernetes.io/");
+        let longest = if own { OWN_MAX_SECONDS } else { MAX_SECONDS };
+        if life.int().is_some_and(|seconds| !(MIN_SECONDS..=longest).contains(&seconds)) {
+            let why = format!("must be in the range [{MIN_SECONDS}, {longest}]");
+            errors.push(life.invalid(why));
         }
         if let Some(old) = old {
             spec.immutable(&old["spec"], &mut errors);

@@ -1,9 +1,11 @@
 //! Several sources in one folder: ConfigMaps, Secrets, the pod's fields, service-account tokens,
-//! trust bundles.
+//! trust bundles, certificates.
 use crate::atomic::{File, Files};
 use crate::payload::{self, DEFAULT_MODE, mode_of};
 use crate::{Error, Mounted, Request, TokenFor, VolumePlugin, trust};
-use api::k8s::api::core::v1::{ServiceAccountTokenProjection, Volume, VolumeProjection};
+use api::k8s::api::core::v1::{
+    PodCertificateProjection, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use podlife::PodExt;
@@ -66,11 +68,33 @@ async fn one(
         let (owner, mode) = reader(request, mode);
         return Ok((Files::from([(source.path.clone(), File { bytes, mode, owner })]), None));
     }
-    let kind = match source {
-        VolumeProjection { pod_certificate: Some(_), .. } => "podCertificate",
-        _ => "this kind of",
-    };
-    Err(Error::Refused(format!("{kind} source of a projected volume is not supported yet")))
+    if let Some(source) = &source.pod_certificate {
+        return certificate(request, source, mode).await;
+    }
+    let text = "this kind of source of a projected volume is not supported yet";
+    Err(Error::Refused(text.to_owned()))
+}
+
+async fn certificate(
+    request: &Request<'_>,
+    source: &PodCertificateProjection,
+    mode: u32,
+) -> Result<(Files, Option<Timestamp>), Error> {
+    let objects = &request.context.objects;
+    let issued = objects.certificate(request.pod, &request.volume.name, source).await;
+    let issued = issued.map_err(Error::Refused)?;
+    let (owner, mode) = reader(request, mode);
+    let mut files = Files::new();
+    for (path, text) in [
+        (&source.credential_bundle_path, format!("{}{}", issued.key, issued.chain)),
+        (&source.key_path, issued.key),
+        (&source.certificate_chain_path, issued.chain),
+    ] {
+        if let Some(path) = path.as_ref().filter(|path| !path.is_empty()) {
+            files.insert(path.clone(), File { bytes: text.into_bytes(), mode, owner });
+        }
+    }
+    Ok((files, Some(issued.refresh_at)))
 }
 
 /// Who owns what only those who run the containers need to read, where that is known; and its mode.
