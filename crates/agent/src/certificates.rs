@@ -1,5 +1,5 @@
-//! Certificates for the node's pods: a fresh key, a `PodCertificateRequest` to the signer that the pod
-//! names, and what comes of it, for as long as the pod is here.
+//! Certificates for the node's pods: a fresh key, a `PodCertificateRequest` to the signer that the
+//! pod names, and what comes of it, for as long as the pod is here.
 use api::Key;
 use api::k8s::ByteString;
 use api::k8s::api::certificates::v1::{PodCertificateRequest, PodCertificateRequestSpec as Spec};
