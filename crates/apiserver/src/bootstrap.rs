@@ -30,7 +30,26 @@ pub(crate) async fn run(server: &Server) -> Result<(), ApiError> {
     try_join_all(priority_classes().into_iter().map(|object| ensure(server, object))).await?;
     service_cidr(server).await?;
     kubernetes_service(server).await?;
+    ensure(server, extension_authentication(server)).await?;
     server.caches.catch_up().await
+}
+
+/// By what those who serve aggregated APIs know this server and its users.
+fn extension_authentication(server: &Server) -> Value {
+    let pki = &server.config.pki;
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
+        "data": {
+            "client-ca-file": pki.ca.cert_pem(),
+            "requestheader-allowed-names": "[\"front-proxy-client\"]",
+            "requestheader-client-ca-file": pki.front_proxy.cert_pem(),
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-uid-headers": "[\"X-Remote-Uid\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+        },
+    })
 }
 
 /// The request of the server itself for one object.

@@ -1,4 +1,5 @@
 //! Discovery: which groups, versions and resources there are; one by one, and all at once.
+use crate::aggregate;
 use crate::body::{self, Body};
 use crate::reply;
 use crate::server::Server;
@@ -18,13 +19,14 @@ pub(crate) fn answer(
     let value = match parts {
         ["api"] | ["apis"] => {
             if let Some(version) = aggregated_version(request) {
-                return aggregated(&table, request, version, parts[0] == "api");
+                return aggregated(server, &table, request, version, parts[0] == "api");
             }
-            if parts[0] == "api" { api_versions(server) } else { group_list(&table) }
+            if parts[0] == "api" { api_versions(server) } else { group_list(server, &table) }
         }
         ["api", version] => resource_list(&table, "", version)?,
         ["apis", group] => {
-            let found = table.groups.iter().find(|have| have.name == *group && !group.is_empty());
+            let groups = aggregate::groups(server, &table);
+            let found = groups.iter().find(|have| have.name == *group && !group.is_empty());
             let mut value = group_value(found.ok_or_else(ApiError::no_such_path)?);
             value["kind"] = "APIGroup".into();
             value["apiVersion"] = "v1".into();
@@ -56,8 +58,9 @@ fn group_value(group: &Group) -> Value {
     })
 }
 
-fn group_list(table: &Table) -> Value {
-    let groups = table.groups.iter().filter(|group| !group.name.is_empty());
+fn group_list(server: &Server, table: &Table) -> Value {
+    let groups = aggregate::groups(server, table);
+    let groups = groups.iter().filter(|group| !group.name.is_empty());
     json!({
         "kind": "APIGroupList", "apiVersion": "v1",
         "groups": groups.map(group_value).collect::<Vec<_>>(),
@@ -146,15 +149,20 @@ fn aggregated_version(request: &Request<Body>) -> Option<&'static str> {
 }
 
 fn aggregated(
+    server: &Server,
     table: &Table,
     request: &Request<Body>,
     version: &str,
     core: bool,
 ) -> Result<Response<Body>, ApiError> {
-    let groups = table.groups.iter().filter(|group| group.name.is_empty() == core);
+    let groups = aggregate::groups(server, table);
+    let groups = groups.iter().filter(|group| group.name.is_empty() == core);
     let items: Vec<Value> = groups
         .map(|group| {
             let versions = group.versions.iter().map(|version| {
+                if !table.has_version(&group.name, version) {
+                    return of_others(server, &group.name, version);
+                }
                 let rows = table.of_version(&group.name, version);
                 let mut resources: Vec<Value> = rows.map(aggregated_row).collect();
                 resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
@@ -174,6 +182,46 @@ fn aggregated(
     let media =
         format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     Ok(tagged(request, &media, value.to_string().into()))
+}
+
+/// A version that is served elsewhere, as its own list tells of it.
+fn of_others(server: &Server, group: &str, version: &str) -> Value {
+    let list = server.follower.resources(group, version);
+    let freshness = if list.is_some() { "Current" } else { "Stale" };
+    let mut resources: Vec<Value> = Vec::new();
+    let all = list.as_deref().map(|list| list["resources"].as_array().cloned());
+    for one in all.flatten().unwrap_or_default() {
+        let or = |field: &str, own: &str| {
+            let text = one[field].as_str().filter(|text| !text.is_empty());
+            text.unwrap_or(own).to_owned()
+        };
+        let kind = json!({
+            "group": or("group", group), "version": or("version", version), "kind": one["kind"],
+        });
+        let name = one["name"].as_str().unwrap_or_default();
+        match name.split_once('/') {
+            None => resources.push(json!({
+                "resource": name, "responseKind": kind, "verbs": one["verbs"],
+                "scope": if one["namespaced"] == true { "Namespaced" } else { "Cluster" },
+                "singularResource": one["singularName"],
+                "shortNames": one["shortNames"], "categories": one["categories"],
+            })),
+            Some((parent, sub)) => {
+                let found = resources.iter_mut().find(|have| have["resource"] == parent);
+                let Some(parent) = found else { continue };
+                let sub =
+                    json!({ "subresource": sub, "responseKind": kind, "verbs": one["verbs"] });
+                match parent["subresources"].as_array_mut() {
+                    Some(list) => list.push(sub),
+                    None => parent["subresources"] = json!([sub]),
+                }
+            }
+        }
+    }
+    for resource in resources.iter_mut().filter_map(Value::as_object_mut) {
+        resource.retain(|_, value| !value.is_null());
+    }
+    json!({ "version": version, "resources": resources, "freshness": freshness })
 }
 
 fn aggregated_row(row: &Row) -> Value {

@@ -3,6 +3,7 @@
 //! Knows HTTP, the store's contract and the table of rows; has nothing for one kind alone except
 //! the subresources and allocations that are a kind's own behaviour. Nothing that comes from
 //! outside can make it panic or hold memory without bound.
+mod aggregate;
 mod allocate;
 mod body;
 mod bootstrap;

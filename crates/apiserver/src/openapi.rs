@@ -2,6 +2,7 @@
 //!
 //! Documents are made when asked for and not kept: they are large and asked for seldom. Their tags
 //! are of what they are made from, so a client that has one is answered without making it.
+use crate::aggregate;
 use crate::body::Body;
 use crate::cache::{feed::Caches, item::Item};
 use crate::discovery::{self, tag_of};
@@ -47,6 +48,12 @@ pub(crate) fn wish(
             for (group, version) in versions(&table) {
                 let path = path_of(&group, &version);
                 let url = format!("/openapi/v3/{path}?hash={}", hash(&table, &group, &version));
+                paths.insert(path, json!({ "serverRelativeURL": url }));
+            }
+            // Where others serve a version, they tell of it themselves.
+            for (group, version) in aggregate::answering(server, &table) {
+                let path = path_of(&group, &version);
+                let url = format!("/openapi/v3/{path}");
                 paths.insert(path, json!({ "serverRelativeURL": url }));
             }
             Ok(Wish::Now(reply::json(StatusCode::OK, &json!({ "paths": paths }))))

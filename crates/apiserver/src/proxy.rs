@@ -6,7 +6,7 @@ mod page;
 pub(crate) mod target;
 
 use crate::body::{self, Body};
-use crate::server::Context;
+use crate::server::{Context, Server};
 use crate::{verbs, webhooks};
 use admission::{Operation, World};
 use api::ApiError;
@@ -61,7 +61,7 @@ pub(crate) async fn run(
     let client_side = upgraded.then(|| hyper::upgrade::on(&mut request));
     let links = (sub == "proxy").then(|| links(&context, &request, &target));
     let forwarded = forward(request, &target, upgraded, &context, links.as_ref())?;
-    let mut response = match exchange(&context, &target, forwarded).await {
+    let mut response = match exchange(&context.server, &target, forwarded).await {
         Ok(response) => response,
         Err(Broken::Api(error)) => return Err(error),
         Err(Broken::Unreachable(why)) => {
@@ -102,7 +102,7 @@ async fn connects(context: &mut Context) -> Result<(), ApiError> {
 }
 
 /// Both ways, until either side ends.
-fn joined(
+pub(crate) fn joined(
     client_side: hyper::upgrade::OnUpgrade,
     mut response: Response<Incoming>,
 ) -> Response<Body> {
@@ -210,7 +210,7 @@ fn may_create(context: &Context) -> Result<(), ApiError> {
     Err(ApiError::forbidden(&info.group, &info.resource, &info.name, why))
 }
 
-fn is_upgrade(headers: &HeaderMap) -> bool {
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
         && headers.get_all(header::CONNECTION).iter().any(|value| {
             let value = value.to_str().unwrap_or_default();
@@ -251,9 +251,15 @@ fn forward(
         let value = all.join(", ").parse().map_err(ApiError::internal)?;
         headers.insert(FORWARDED_FOR, value);
     }
+    outgoing(Request::from_parts(parts, body), &target.path)
+}
+
+/// The same request, for another server's path.
+pub(crate) fn outgoing(request: Request<Body>, path: &str) -> Result<Request<Outgoing>, ApiError> {
+    let (parts, body) = request.into_parts();
     let mut out = Request::builder()
         .method(parts.method)
-        .uri(&target.path)
+        .uri(path)
         .body(body.map_err(std::io::Error::other).boxed_unsync())
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     *out.headers_mut() = parts.headers;
@@ -261,7 +267,7 @@ fn forward(
 }
 
 /// What belongs to one connection only, whether the standard or the message itself says so.
-fn strip_hop_headers(headers: &mut HeaderMap, keep_upgrade: bool) {
+pub(crate) fn strip_hop_headers(headers: &mut HeaderMap, keep_upgrade: bool) {
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -300,12 +306,12 @@ fn strip_bearer_protocol(headers: &mut HeaderMap) {
     }
 }
 
-async fn exchange(
-    context: &Context,
+pub(crate) async fn exchange(
+    server: &Server,
     target: &Target,
     request: Request<Outgoing>,
 ) -> Result<Response<Incoming>, Broken> {
-    let link = dial::connect(&context.server, target).await?;
+    let link = dial::connect(server, target).await?;
     let fail = |error: hyper::Error| {
         let ended = error.is_incomplete_message() || error.is_closed();
         Broken::Unreachable(if ended { "EOF".to_owned() } else { error.to_string() })

@@ -9,7 +9,7 @@ use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::request_info::{Query, RequestInfo};
 use crate::table::{Row, Table};
-use crate::{allocate, bootstrap, expiry, quota, reply, verbs, webhooks, wellknown};
+use crate::{aggregate, allocate, bootstrap, expiry, quota, reply, verbs, webhooks, wellknown};
 use api::{ApiError, User};
 use authz::Authorizer;
 use futures_util::FutureExt;
@@ -50,6 +50,7 @@ pub struct Inner {
     pub(crate) addresses: Arc<allocate::Allocator>,
     pub(crate) turns: quota::Turns,
     pub(crate) authorities: webhooks::Authorities,
+    pub(crate) follower: Arc<aggregate::Follower>,
     kinds: Arc<Kinds>,
     reads: Semaphore,
     writes: Semaphore,
@@ -102,7 +103,9 @@ impl Server {
         let authorizer = Arc::new(Authorizer::default());
         let addresses = Arc::new(allocate::Allocator::new(&config));
         let expiry = Arc::new(expiry::Expiry::default());
+        let follower = Arc::new(aggregate::Follower::default());
         let observers: Vec<Arc<dyn Observer>> = vec![
+            Arc::clone(&follower) as Arc<dyn Observer>,
             Arc::new(Policy(Arc::clone(&authorizer))),
             Arc::clone(&addresses) as Arc<dyn Observer>,
             Arc::clone(&expiry) as Arc<dyn Observer>,
@@ -119,6 +122,7 @@ impl Server {
             addresses,
             turns: quota::Turns::default(),
             authorities: webhooks::Authorities::default(),
+            follower,
             kinds,
             reads: Semaphore::new(MAX_READS),
             writes: Semaphore::new(MAX_WRITES),
@@ -129,6 +133,7 @@ impl Server {
         server.spawn(server.clone().bookmarks());
         bootstrap::run(&server).await?;
         server.spawn(expiry::run(server.clone(), expiry));
+        server.spawn(aggregate::run(server.clone()));
         server.ready.send_replace(true);
         Ok(server)
     }
@@ -243,6 +248,9 @@ impl Server {
         if !decision.allowed() && user.name != User::ANONYMOUS {
             let why = authz::refusal(&user, &wanted, decision.reason());
             return Err(ApiError::forbidden(&info.group, &wanted.resource, &info.name, why));
+        }
+        if let Some(service) = aggregate::claimed(self, &info.path) {
+            return aggregate::forward(self, &user, request, &service).await;
         }
         if !info.is_resource {
             return wellknown::answer(self, &user, request, &info, &query).await;

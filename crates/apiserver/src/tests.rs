@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, BodyStream};
 use serde_json::json;
 use std::sync::Arc;
 
+mod aggregated;
 mod custom;
 mod hostile;
 mod patches;

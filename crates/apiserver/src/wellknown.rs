@@ -2,7 +2,7 @@
 use crate::body::Body;
 use crate::request_info::{Query, RequestInfo};
 use crate::server::Server;
-use crate::{discovery, openapi, reply};
+use crate::{aggregate, discovery, openapi, reply};
 use api::{ApiError, User, Value};
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -70,7 +70,8 @@ fn paths(server: &Server) -> Vec<String> {
     let table = server.table();
     let mut paths: Vec<String> =
         ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis"].map(str::to_owned).into();
-    for group in table.groups.iter().filter(|group| !group.name.is_empty()) {
+    let groups = aggregate::groups(server, &table);
+    for group in groups.iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
     }

@@ -91,22 +91,42 @@ fn node_tls(server: &Server) -> Result<ClientConfig, ApiError> {
     for cert in CertificateDer::pem_slice_iter(pki.ca.cert_pem().as_bytes()) {
         roots.add(cert.map_err(ApiError::internal)?).map_err(ApiError::internal)?;
     }
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(issued.cert_pem.as_bytes()).collect();
-    let key =
-        PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).map_err(ApiError::internal)?;
-    builder()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain.map_err(ApiError::internal)?, key)
-        .map_err(ApiError::internal)
+    presenting(builder()?.with_root_certificates(roots), &issued)
 }
 
 /// A pod's or Service's own certificate is of no authority that the cluster knows: upstream, too,
 /// takes any for `https:` proxies, and sends no secret of its own along.
 fn unverified_tls() -> Result<ClientConfig, ApiError> {
+    Ok(unverified()?.with_no_client_auth())
+}
+
+type Presenting = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
+
+fn unverified() -> Result<Presenting, ApiError> {
     let provider = rustls::crypto::ring::default_provider();
     let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
-    Ok(builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Ok(builder()?.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+/// For an aggregated API whose APIService says that its certificate is not to be looked at.
+pub(crate) fn unverified_as_front(server: &Server) -> Result<ClientConfig, ApiError> {
+    as_front(server, unverified()?)
+}
+
+/// As whom this server hands requests on.
+pub(crate) fn as_front(server: &Server, builder: Presenting) -> Result<ClientConfig, ApiError> {
+    let issued = server.config.pki.front_proxy_client().map_err(ApiError::internal)?;
+    presenting(builder, &issued)
+}
+
+fn presenting(builder: Presenting, issued: &pki::Issued) -> Result<ClientConfig, ApiError> {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(issued.cert_pem.as_bytes()).collect();
+    let key =
+        PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).map_err(ApiError::internal)?;
+    builder
+        .with_client_auth_cert(chain.map_err(ApiError::internal)?, key)
+        .map_err(ApiError::internal)
 }
 
 /// In upstream's words, where the certificate is not to be trusted.

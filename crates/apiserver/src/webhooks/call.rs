@@ -41,39 +41,63 @@ pub(crate) struct Authorities(Mutex<HashMap<String, Arc<rustls::ClientConfig>>>)
 
 impl Authorities {
     fn of(&self, bundle: &str) -> Result<Arc<rustls::ClientConfig>, String> {
+        self.kept(bundle.to_owned(), || {
+            Ok(dial::builder()?.with_root_certificates(roots(bundle)?).with_no_client_auth())
+        })
+    }
+
+    /// For one who is to know that it is this server that asks.
+    pub(crate) fn for_front(
+        &self,
+        server: &Server,
+        bundle: &str,
+    ) -> Result<Arc<rustls::ClientConfig>, String> {
+        self.kept(format!("front {bundle}"), || {
+            dial::as_front(server, dial::builder()?.with_root_certificates(roots(bundle)?))
+        })
+    }
+
+    /// As [`Self::for_front`], whoever it may be.
+    pub(crate) fn unverified(&self, server: &Server) -> Result<Arc<rustls::ClientConfig>, String> {
+        self.kept(" unverified".to_owned(), || dial::unverified_as_front(server))
+    }
+
+    fn kept(
+        &self,
+        key: String,
+        make: impl FnOnce() -> Result<rustls::ClientConfig, ApiError>,
+    ) -> Result<Arc<rustls::ClientConfig>, String> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = kept.get(bundle) {
+        if let Some(config) = kept.get(&key) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(trusting(bundle)?);
+        let config = Arc::new(make().map_err(|error| error.message)?);
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        kept.insert(bundle.to_owned(), Arc::clone(&config));
+        kept.insert(key, Arc::clone(&config));
         Ok(config)
     }
 }
 
-fn trusting(bundle: &str) -> Result<rustls::ClientConfig, String> {
+fn roots(bundle: &str) -> Result<rustls::RootCertStore, ApiError> {
+    let fail = |why: String| ApiError::internal(format!("caBundle: {why}"));
     let pem = match bundle {
         "" => SYSTEM_ROOTS.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default(),
         text => base64::engine::general_purpose::STANDARD
             .decode(text)
-            .map_err(|error| format!("caBundle: {error}"))?,
+            .map_err(|error| fail(error.to_string()))?,
     };
     let mut roots = rustls::RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(&pem) {
-        let cert = cert.map_err(|error| format!("unable to load root certificates: {error}"))?;
+        let cert = cert.map_err(|error| fail(error.to_string()))?;
         // Some of everybody's authorities this library does not take; those named here it must.
         match roots.add(cert) {
-            Err(error) if !bundle.is_empty() => {
-                return Err(format!("unable to load root certificates: {error}"));
-            }
+            Err(error) if !bundle.is_empty() => return Err(fail(error.to_string())),
             _ => {}
         }
     }
-    let builder = dial::builder().map_err(|error| error.message)?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
 }
 
 /// Where a webhook is, and how its address is written.

@@ -14,8 +14,7 @@ static INFO: Info = Info::new(
 )
 .categories(&["api-extensions"])
 .subresources(const { &[Subresource::STATUS] })
-.conditional_update()
-.stored_only();
+.conditional_update();
 
 impl Resource for ApiServices {
     fn info(&self) -> &Info {
