@@ -26,7 +26,7 @@ fn named(path: &str) -> Option<(&str, &str)> {
     (!group.is_empty() && !version.is_empty()).then_some((group, version))
 }
 
-/// The APIService that the path's requests are handed on to. What this server has itself is its own.
+/// The APIService that the path's requests are handed on to. What this server has is its own.
 pub(crate) fn claimed(server: &Server, path: &str) -> Option<Arc<Value>> {
     let (group, version) = named(path)?;
     if server.caches.of(GROUP, PLURAL).is_none_or(|cache| cache.is_empty()) {
