@@ -1,5 +1,5 @@
-//! APIs that others serve: an `APIService` with a Service has the requests for its group and version
-//! handed on, with the user's name beside them; discovery tells of it as long as it is there.
+//! APIs that others serve: an `APIService` with a Service has the requests for its group and
+//! version handed on, with the user's name beside them; discovery tells of it while it is there.
 mod watch;
 
 pub(crate) use watch::{Follower, run};
