@@ -225,7 +225,10 @@ fn issued(request: &PodCertificateRequest, key: &str) -> Result<Issued, String> 
     let (Some(chain), Some(expires)) = (status.certificate_chain, expires) else {
         return Err(format!("podcertificaterequest {name:?} was issued without a certificate"));
     };
-    let chain = pki::only_certificates(&chain).map_err(|error| error.to_string())?;
+    let chain = pki::certificates(&chain).map_err(|error| error.to_string())?.concat();
+    if chain.is_empty() {
+        return Err(format!("podcertificaterequest {name:?} was issued without a certificate"));
+    }
     let refresh_at = refresh_at.unwrap_or(expires).min(expires);
     Ok(Issued { certificate: Certificate { key: key.to_owned(), chain, refresh_at }, expires })
 }

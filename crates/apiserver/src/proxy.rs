@@ -1,5 +1,6 @@
 //! `exec`, `attach`, `portforward`, `log` and `proxy`: the request goes on to a node, pod or
 //! Service, and bytes go both ways. Upgrades (SPDY, WebSocket) are passed on as they are.
+pub(crate) mod authorities;
 pub(crate) mod dial;
 mod links;
 mod page;
@@ -89,16 +90,22 @@ pub(crate) async fn run(
     Ok(joined(client_side, response))
 }
 
-/// Asks webhooks; what they would change of the request is not taken, as upstream does not either.
+/// Asks webhooks. What they would change of the request cannot be taken yet, and is refused.
 async fn connects(context: &mut Context) -> Result<(), ApiError> {
     if context.info.subresource == "log" || !webhooks::any(&context.server) {
         return Ok(());
     }
     let (mut options, name) = (target::options(context), context.info.name.clone());
-    let kind = options["kind"].as_str().unwrap_or_default();
-    let gvk = api::Gvk::new("v1", kind);
+    let gvk = api::Gvk::new("v1", options["kind"].as_str().unwrap_or_default());
     let ask = webhooks::Ask::new(Operation::Connect, &gvk, &name, false);
-    webhooks::review(context, &ask, &mut options).await
+    let asked = options.clone();
+    webhooks::review(context, &ask, &mut options).await?;
+    if options == asked {
+        return Ok(());
+    }
+    let why =
+        "an admission webhook changed the options of a connection, which is not supported yet";
+    Err(ApiError::internal(why))
 }
 
 /// Both ways, until either side ends.

@@ -7,9 +7,10 @@ use crate::cache::feed::{Caches, Observer};
 use crate::config::Config;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
+use crate::proxy::authorities::Authorities;
 use crate::request_info::{Query, RequestInfo};
 use crate::table::{Row, Table};
-use crate::{aggregate, allocate, bootstrap, expiry, quota, reply, verbs, webhooks, wellknown};
+use crate::{aggregate, allocate, bootstrap, expiry, quota, reply, verbs, wellknown};
 use api::{ApiError, User};
 use authz::Authorizer;
 use futures_util::FutureExt;
@@ -49,7 +50,7 @@ pub struct Inner {
     pub metrics: Metrics,
     pub(crate) addresses: Arc<allocate::Allocator>,
     pub(crate) turns: quota::Turns,
-    pub(crate) authorities: webhooks::Authorities,
+    pub(crate) authorities: Authorities,
     pub(crate) follower: Arc<aggregate::Follower>,
     kinds: Arc<Kinds>,
     reads: Semaphore,
@@ -121,7 +122,7 @@ impl Server {
             metrics: Metrics::default(),
             addresses,
             turns: quota::Turns::default(),
-            authorities: webhooks::Authorities::default(),
+            authorities: Authorities::default(),
             follower,
             kinds,
             reads: Semaphore::new(MAX_READS),

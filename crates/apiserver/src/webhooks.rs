@@ -12,7 +12,6 @@ use crate::server::{Context, Server};
 use crate::table::Row;
 use admission::Operation;
 use api::{ApiError, Gvk, Objects, Value};
-pub(crate) use call::Authorities;
 use call::Trouble;
 use futures_util::future::join_all;
 use std::sync::Arc;

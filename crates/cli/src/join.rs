@@ -49,7 +49,7 @@ impl JoinToken {
         let chain = handshake(&address, host)?;
         for certificate in chain {
             if hash(&certificate) == self.ca_hash {
-                return Ok(pem(&certificate));
+                return Ok(pki::certificate_pem(&certificate));
             }
         }
         bail!(
@@ -73,17 +73,6 @@ pub(crate) fn der_of(pem: &str) -> Result<Vec<u8>> {
     use rustls::pki_types::pem::PemObject;
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes());
     Ok(certificate.ok().context("the certificate authority is not valid PEM")?.to_vec())
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> = text
-        .as_bytes()
-        .chunks(64)
-        .map(|line| std::str::from_utf8(line).unwrap_or_default())
-        .collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// The certificates that the server shows.

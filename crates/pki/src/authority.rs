@@ -207,19 +207,17 @@ fn address_text(bytes: &[u8]) -> Option<String> {
     <[u8; 16]>::try_from(bytes).ok().map(|sixteen| IpAddr::from(sixteen).to_string())
 }
 
-/// The certificates of a PEM text, and nothing of what stands between them.
-pub fn only_certificates(pem: &str) -> Result<String, Error> {
-    let mut out = String::new();
-    for cert in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let cert = cert.map_err(|error| Error::Certificate(error.to_string()))?;
-        out += &pem_of(&cert);
-    }
-    if out.is_empty() { Err(Error::Certificate("there is none".to_owned())) } else { Ok(out) }
+/// Each certificate of a PEM text by itself, without what stands between them.
+pub fn certificates(pem: &str) -> Result<Vec<String>, Error> {
+    let each = CertificateDer::pem_slice_iter(pem.as_bytes());
+    let each = each.map(|cert| cert.map(|cert| certificate_pem(&cert)));
+    each.collect::<Result<_, _>>().map_err(|error| Error::Certificate(error.to_string()))
 }
 
-fn pem_of(cert: &CertificateDer<'_>) -> String {
+/// A certificate, given in DER.
+pub fn certificate_pem(der: &[u8]) -> String {
     use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(cert);
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<&str> = text
         .as_bytes()
         .chunks(64)

@@ -8,7 +8,9 @@ mod authority;
 mod files;
 mod jwt;
 
-pub use authority::{Authority, CsrFacts, Issued, Profile, nameless_request, only_certificates};
+pub use authority::{
+    Authority, CsrFacts, Issued, Profile, certificate_pem, certificates, nameless_request,
+};
 pub use files::{read_pem, write_public, write_secret};
 pub use jwt::{JwtError, TokenKey};
 

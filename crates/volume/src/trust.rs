@@ -3,11 +3,7 @@ use crate::{Error, ObjectRef, Request};
 use api::LabelSelector;
 use api::k8s::api::certificates::v1::ClusterTrustBundle;
 use api::k8s::api::core::v1::ClusterTrustBundleProjection;
-use base64::Engine;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::collections::BTreeSet;
-
-const LINE: usize = 64;
 
 /// The anchors of all selected bundles, each once.
 pub(crate) async fn anchors(
@@ -45,16 +41,10 @@ fn join(bundles: &[ClusterTrustBundle]) -> Result<Vec<u8>, String> {
     let (mut seen, mut out) = (BTreeSet::new(), String::new());
     for bundle in bundles {
         let name = bundle.metadata.name.as_deref().unwrap_or_default();
-        for anchor in CertificateDer::pem_slice_iter(bundle.spec.trust_bundle.as_bytes()) {
-            let anchor = anchor.map_err(|error| format!("clustertrustbundle {name:?}: {error}"))?;
-            let text = base64::engine::general_purpose::STANDARD.encode(&anchor);
-            if seen.insert(text.clone()) {
-                out += "-----BEGIN CERTIFICATE-----\n";
-                for line in text.as_bytes().chunks(LINE) {
-                    out += &String::from_utf8_lossy(line);
-                    out.push('\n');
-                }
-                out += "-----END CERTIFICATE-----\n";
+        let anchors = pki::certificates(&bundle.spec.trust_bundle);
+        for anchor in anchors.map_err(|error| format!("clustertrustbundle {name:?}: {error}"))? {
+            if seen.insert(anchor.clone()) {
+                out += &anchor;
             }
         }
     }
