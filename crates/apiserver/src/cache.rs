@@ -14,7 +14,8 @@ use imbl::OrdMap;
 use item::{Filter, Item};
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use watchers::{Subscription, Watchers};
+use std::task::Waker;
+use watchers::{Subscription, Watchers, Wish};
 
 /// Events kept for watches that begin in the past.
 const MAX_EVENTS: usize = 4096;
@@ -195,13 +196,7 @@ impl Cache {
     }
 
     /// Watches what comes after a revision; what has come already is in the subscription.
-    pub fn subscribe(
-        &self,
-        after: u64,
-        namespace: &str,
-        filter: Filter,
-        bookmarks: bool,
-    ) -> Result<Subscription, TooOld> {
+    pub fn subscribe(&self, after: u64, wish: Wish) -> Result<Subscription, TooOld> {
         let mut state = self.write();
         if after < state.floor {
             return Err(TooOld { floor: state.floor });
@@ -209,27 +204,22 @@ impl Cache {
         let first = state.events.partition_point(|event| event.revision <= after);
         let mut backlog = Vec::new();
         for event in state.events.range(first..) {
-            let here = namespace.is_empty()
-                || event.old.iter().chain(&event.new).any(|item| item.namespace() == namespace);
-            if here && let Some(kind) = event.seen_by(&filter) {
+            let mut items = event.old.iter().chain(&event.new);
+            let here =
+                wish.namespace.is_empty() || items.any(|item| item.namespace() == &*wish.namespace);
+            if here && let Some(kind) = event.seen_by(&wish.filter) {
                 backlog.push((Arc::clone(event), kind));
             }
         }
-        let receiver = state.watchers.add(namespace, filter, bookmarks);
+        let receiver = state.watchers.add(wish);
         Ok(Subscription { backlog: backlog.into(), receiver })
     }
 
     /// As [`Cache::subscribe`], from now; with everything that is there now.
-    pub fn subscribe_now(
-        &self,
-        progress: u64,
-        namespace: &str,
-        filter: Filter,
-        bookmarks: bool,
-    ) -> (Snapshot, Subscription) {
+    pub fn subscribe_now(&self, progress: u64, wish: Wish) -> (Snapshot, Subscription) {
         let mut state = self.write();
         let snapshot = Snapshot { map: state.map.clone(), revision: state.revision.max(progress) };
-        let receiver = state.watchers.add(namespace, filter, bookmarks);
+        let receiver = state.watchers.add(wish);
         (snapshot, Subscription { backlog: VecDeque::new(), receiver })
     }
 
@@ -259,7 +249,9 @@ impl Cache {
             state.event_bytes -= gone.bytes();
             state.floor = gone.revision;
         }
-        state.watchers.dispatch(&event);
+        let wakers = state.watchers.dispatch(&event);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// The same objects and the same past, kept by another row.

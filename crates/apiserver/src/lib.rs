@@ -28,6 +28,7 @@ mod reply;
 mod request_info;
 mod serve;
 mod server;
+mod streams;
 mod subresource;
 mod table;
 mod tabular;

@@ -2,11 +2,13 @@
 use crate::body;
 use crate::gather::Gather;
 use crate::server::{ConnInfo, Server};
+use crate::streams::{Connection, Streams, apart};
 use authn::user_of_certificate;
+use futures_util::future::Either;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -117,9 +119,12 @@ async fn connection(
     let service = service_fn(move |request: Request<Incoming>| {
         begun.store(true, Ordering::Relaxed);
         let (server, conn) = (server.clone(), conn.clone());
-        async move { Ok::<_, Infallible>(server.handle(request.map(body::boxed), conn).await) }
+        let answer = server.handle(request.map(body::boxed), conn);
+        let answer = if http2 { Either::Left(apart(answer)) } else { Either::Right(answer) };
+        async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let streams = Streams::default();
+    let mut builder = auto::Builder::new(streams.clone());
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -133,11 +138,12 @@ async fn connection(
         .keep_alive_interval(Duration::from_secs(60));
     let stream = Gather::new(stream, http2);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
+    let serving = std::pin::pin!(serving);
+    let mut serving = Connection::new(serving, streams);
     let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
+        ended = &mut serving => ended,
         () = &mut stopped => {
-            serving.as_mut().graceful_shutdown();
+            serving.connection.as_mut().graceful_shutdown();
             serving.await
         }
         () = silence.1 => return tracing::debug!(%peer, "no request came"),

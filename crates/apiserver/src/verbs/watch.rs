@@ -6,7 +6,7 @@ use crate::cache::{
     Kind,
     item::Item,
     slice,
-    watchers::{Delivery, Subscription},
+    watchers::{Delivery, Subscription, Wish},
 };
 use crate::negotiate::{Encoding, Form, Wanted};
 use crate::request_info::Query;
@@ -71,6 +71,7 @@ async fn begin(context: &Context, wanted: Wanted) -> Result<Watching, ApiError> 
     let query = &context.query;
     let bookmarks = query.flag("allowWatchBookmarks");
     let namespace = context.info.namespace.as_str();
+    let wish = Wish { filter, namespace: namespace.into(), bookmarks, peer: context.peer };
     let initial_events = query.flag("sendInitialEvents");
     check_options(query)?;
     let mut watching = Watching {
@@ -88,8 +89,8 @@ async fn begin(context: &Context, wanted: Wanted) -> Result<Watching, ApiError> 
     let from_now = initial_events || matches!(version, "" | "0");
     if from_now {
         read::freshness(context).await?;
-        let (snapshot, subscription) =
-            cache.subscribe_now(caches.progress(), namespace, filter.clone(), bookmarks);
+        let filter = wish.filter.clone();
+        let (snapshot, subscription) = cache.subscribe_now(caches.progress(), wish);
         if initial_events || !query.has("sendInitialEvents") {
             let items = slice(&snapshot.map, namespace, None);
             watching.initial = items.filter(|item| filter.matches(item)).cloned().collect();
@@ -100,7 +101,7 @@ async fn begin(context: &Context, wanted: Wanted) -> Result<Watching, ApiError> 
     }
     let after = read::revision(version)?;
     caches.reach(after).await?;
-    match cache.subscribe(after, namespace, filter, bookmarks) {
+    match cache.subscribe(after, wish) {
         Ok(subscription) => watching.follow(context, subscription),
         Err(old) => {
             let message = format!("too old resource version: {after} ({})", old.floor);
