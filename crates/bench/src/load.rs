@@ -3,12 +3,12 @@
 //! One client at a time has one connection; more share at most [`CONNECTIONS_MAX`], as servers
 //! bound the streams of one. Answers are read whole but not decoded, so that what is measured is
 //! the server more than the client.
+use crate::connection::{Body, Client};
 use crate::stats::Samples;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use client::{Body, Client, HttpsConfig};
+use client::HttpsConfig;
 use http::{Method, Request, header};
-use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::future::Future;
@@ -28,8 +28,7 @@ pub(crate) struct Wire(Arc<[Client]>);
 impl Wire {
     pub(crate) fn new(access: &HttpsConfig, clients: usize) -> Result<Self> {
         let connections = clients.clamp(1, CONNECTIONS_MAX);
-        let made: Result<Vec<Client>, client::Error> =
-            (0..connections).map(|_| Client::https(access.clone())).collect();
+        let made: Result<Vec<Client>> = (0..connections).map(|_| Client::new(access)).collect();
         Ok(Self(made.context("cannot make a client")?.into()))
     }
     pub(crate) fn of(&self, index: usize) -> &Client {
@@ -92,13 +91,12 @@ impl Ask {
 
 /// The body of a success, in the pieces in which it came; an error for all else.
 pub(crate) async fn call(client: &Client, ask: &Ask) -> Result<Vec<Bytes>> {
-    let response = client.raw(ask.request()?).await?;
+    let response = client.send(ask.request()?).await?;
     let status = response.status();
     let mut body = response.into_body();
     let mut pieces = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| anyhow::anyhow!("{error}"))?;
-        pieces.extend(frame.into_data().ok());
+    while let Some(piece) = body.next().await {
+        pieces.push(piece?);
     }
     if !status.is_success() {
         let text = pieces.concat();
@@ -186,7 +184,7 @@ impl Watch {
         Ok(Self { client, path, body, buffer: Vec::new(), at: 0 })
     }
     async fn body(client: &Client, path: &str) -> Result<Body> {
-        let response = client.raw(Ask::get(path).request()?).await?;
+        let response = client.send(Ask::get(path).request()?).await?;
         ensure!(response.status().is_success(), "{path}: {}", response.status());
         Ok(response.into_body())
     }
@@ -202,23 +200,19 @@ impl Watch {
             }
             self.buffer.drain(..self.at);
             self.at = 0;
-            let Some(frame) = self.body.frame().await else {
+            let Some(piece) = self.body.next().await else {
                 self.buffer.clear();
                 self.body = Self::body(&self.client, &self.path).await?;
                 continue;
             };
-            let frame = frame.map_err(|error| anyhow::anyhow!("a watch broke: {error}"))?;
-            if let Ok(data) = frame.into_data() {
-                self.buffer.extend_from_slice(&data);
-            }
+            self.buffer.extend_from_slice(&piece.context("a watch broke")?);
         }
     }
     /// Waits for the end of one event, undecoded.
     pub(crate) async fn skip(&mut self) -> Result<()> {
         loop {
-            let frame = self.body.frame().await.context("the watch ended")?;
-            let frame = frame.map_err(|error| anyhow::anyhow!("a watch broke: {error}"))?;
-            if frame.data_ref().is_some_and(|data| data.contains(&b'\n')) {
+            let piece = self.body.next().await.context("the watch ended")?;
+            if piece.context("a watch broke")?.contains(&b'\n') {
                 return Ok(());
             }
         }

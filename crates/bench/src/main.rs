@@ -4,6 +4,7 @@
 //! this program, so that nothing measured reaches anything else or outlives the run. The client
 //! shares the machine with the server: compare ratios within one run, not numbers between machines.
 mod cage;
+mod connection;
 mod load;
 mod machine;
 mod objects;

@@ -1,10 +1,11 @@
 //! A control plane without nodes: Kybern's server, or upstream's four programs, under one handle.
+use crate::connection::Client;
 use crate::load::{Ask, Wire, call};
 use crate::processes::{Owned, Process};
 use crate::report::KYBERN;
 use crate::{Bench, peer};
 use anyhow::{Context, Result, bail};
-use client::{Client, HttpsConfig, Identity};
+use client::{HttpsConfig, Identity};
 use pki::{Pki, Profile};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -161,7 +161,14 @@ fn pool(config: &HttpsConfig, identity: &Identity) -> Result<Pool<Connector, Ful
         .build(connector))
 }
 
-fn tls_config(config: &HttpsConfig, identity: &Identity) -> Result<rustls::ClientConfig, Error> {
+/// What TLS is spoken by: for who makes connections of their own.
+///
+/// # Errors
+/// Certificates or keys that cannot be read.
+pub fn tls_config(
+    config: &HttpsConfig,
+    identity: &Identity,
+) -> Result<rustls::ClientConfig, Error> {
     let bad = |what: &str, error: &dyn std::fmt::Display| Error::Config(format!("{what}: {error}"));
     let mut roots = rustls::RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(&config.ca_pem) {

@@ -12,7 +12,7 @@ mod path;
 mod watch;
 
 pub use error::{ApiStatus, Error};
-pub use https::{Https, HttpsConfig, Identity};
+pub use https::{Https, HttpsConfig, Identity, tls_config};
 pub use kubeconfig::Kubeconfig;
 pub use params::{DeleteParams, ListParams, Patch, Propagation, WatchParams, WriteParams};
 pub use path::Resource;

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
 const WATCHES: usize = 1000;
 const COLLECTION: &str = "/api/v1/namespaces/default/configmaps";
@@ -48,18 +47,18 @@ pub(super) async fn watch(bench: &mut Bench, plane: &Plane) -> Result<()> {
     let path = format!(
         "{COLLECTION}?watch=true&fieldSelector=metadata.name%3D{NAME}&resourceVersion={version}"
     );
-    let mut tasks = JoinSet::new();
     let heard = Arc::new(Heard::default());
     for index in 0..WATCHES {
         let mut watch = Watch::open(wire.of(index), &path).await?;
         let heard = Arc::clone(&heard);
-        tasks.spawn(async move {
+        let listening = async move {
             while watch.skip().await.is_ok() {
                 heard.one();
             }
             heard.broken.store(true, Ordering::Relaxed);
             heard.all.notify_one();
-        });
+        };
+        wire.of(index).follow(listening).await?;
     }
     let writer = plane.wire(1)?;
     writer.warm().await?;
@@ -81,7 +80,6 @@ pub(super) async fn watch(bench: &mut Bench, plane: &Plane) -> Result<()> {
         }
         last.push_millis(slowest);
     }
-    tasks.abort_all();
     let case = format!("update to delivery, {WATCHES} watches");
     let measure = Measure::new("watch", case, plane.who, &samples, "ms");
     bench.report.add(measure.target(Target::Latency(5.0)));
