@@ -10,6 +10,7 @@ const COLUMNS_MAX: usize = 100;
 
 /// Who may depend on whom: a crate depends only on crates of strictly lower layers.
 const LAYERS: &[(u8, &[&str])] = &[
+    (0, &["value"]),
     (1, &["api", "store", "sys", "pki"]),
     (2, &["schema", "merge", "reconcile", "store-embedded", "store-etcd", "toolbox", "streaming"]),
     (3, &["registry", "controllers", "placement", "podlife", "netplan", "client"]),

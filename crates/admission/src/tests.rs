@@ -1,6 +1,6 @@
 use super::*;
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 struct Fake(Vec<(&'static str, Value)>);
 

@@ -5,7 +5,6 @@ use api::k8s::api::core::v1::Pod;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use podlife::PodExt;
 use registry::Resource;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
+use value::{Value, json};
 
 pub const SOURCE: &str = "kubernetes.io/config.source";
 pub const HASH: &str = "kubernetes.io/config.hash";
@@ -39,7 +39,7 @@ pub fn mirror_of(pod: &Pod, node_uid: &str) -> Pod {
     let annotations = mirror.metadata.annotations.get_or_insert_default();
     annotations.insert(MIRROR.to_owned(), hash);
     mirror.metadata.uid = None;
-    mirror.metadata.owner_references = serde_json::from_value(json!([{
+    mirror.metadata.owner_references = value::from_value(&json!([{
         "apiVersion": "v1", "kind": "Node", "uid": node_uid, "controller": true,
         "name": pod.spec_ref().node_name,
     }]))
@@ -139,7 +139,7 @@ fn parse(config: &AgentConfig, path: &str, bytes: &[u8]) -> Result<Pod, String> 
             return Err(first.to_string());
         }
     }
-    let mut pod: Pod = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let mut pod: Pod = value::from_value(&value).map_err(|error| error.to_string())?;
     pod.status = None;
     if let Some(what) = needs_the_api(&pod) {
         return Err(format!("static pods may not refer to {what}"));

@@ -2,9 +2,9 @@
 //!
 //! `message` and `details` follow upstream's wording, because people and scripts read them.
 use http::StatusCode;
-use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::fmt;
+use value::{Value, json};
 
 /// What a request failed with: becomes a `Status` object on the wire.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -163,7 +163,7 @@ impl ApiError {
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
         if let Some(token) = &self.list_continue {
-            status["metadata"]["continue"] = Value::String(token.clone());
+            status["metadata"]["continue"] = Value::String(token.clone().into());
         }
         if let Some(details) = &self.details {
             status["details"] = details.to_json();
@@ -174,12 +174,12 @@ impl ApiError {
 
 impl Details {
     fn to_json(&self) -> Value {
-        let mut out = serde_json::Map::new();
+        let mut out = value::Map::new();
         for (key, value) in
             [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
         {
             if !value.is_empty() {
-                out.insert(key.to_owned(), Value::String(value.clone()));
+                out.insert(key.to_owned(), Value::String(value.clone().into()));
             }
         }
         let causes: Vec<Value> = self

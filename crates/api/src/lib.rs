@@ -16,4 +16,4 @@ pub use k8s_openapi as k8s;
 pub use kind::{Gvk, Key, Kind, Revision};
 pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};
-pub use serde_json::Value;
+pub use value::Value;

@@ -9,7 +9,8 @@ pub type Usage = BTreeMap<String, Quantity>;
 /// The amounts of a list of resources; what is none is left out.
 pub fn quantities(value: &Value) -> Usage {
     let map = value.as_object().into_iter().flatten();
-    map.filter_map(|(name, amount)| Some((name.clone(), amount.as_str()?.parse().ok()?))).collect()
+    map.filter_map(|(name, amount)| Some((name.to_string(), amount.as_str()?.parse().ok()?)))
+        .collect()
 }
 
 /// What one object takes, by the names that quotas use.

@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         use base64::{Engine, engine::general_purpose::STANDARD};
         STANDARD.encode(text)
     };
-    let kubeconfig = serde_json::json!({
+    let kubeconfig = value::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "kybern",
         "clusters": [{ "name": "kybern", "cluster": {
             "server": format!("https://127.0.0.1:{port}"),

@@ -6,10 +6,10 @@ use crate::cache::feed::Observer;
 use crate::config::{Cidr, Config};
 use crate::table::Row;
 use api::{FieldError, FieldErrors, Value, access::text};
-use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use value::json;
 
 /// Addresses below this are given only to those who ask for them by number.
 const STATIC_BAND: u32 = 256;

@@ -10,7 +10,7 @@ use crate::server::{Context, Server};
 use crate::verbs::{create, update};
 use api::{ApiError, User, Value};
 use futures_util::future::try_join_all;
-use serde_json::json;
+use value::json;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 

@@ -321,7 +321,7 @@ pub fn slice<'a>(
 pub fn canonical(object: &Value) -> Bytes {
     const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
     let Some(map) = object.as_object() else { return Bytes::from_static(b"{}") };
-    let none = serde_json::Map::new();
+    let none = value::Map::new();
     let metadata = map.get("metadata").and_then(Value::as_object).unwrap_or(&none);
     let mut out = Vec::with_capacity(1024);
     out.push(b'{');

@@ -111,8 +111,8 @@ pub(crate) fn decode<'a>(
             } else if found != *gvk {
                 let map =
                     value.as_object_mut().ok_or_else(|| refuse("not an object".to_owned()))?;
-                map.insert("apiVersion".into(), found.api_version().into());
-                map.insert("kind".into(), found.kind.as_ref().into());
+                map.insert("apiVersion", found.api_version().into());
+                map.insert("kind", found.kind.as_ref().into());
             }
             typed(&mut value, gvk)?;
             Ok((value, Vec::new()))
@@ -218,7 +218,7 @@ fn typed_head(bytes: &[u8], gvk: &Gvk) -> Result<(), ApiError> {
         kind: Value,
     }
     let Ok(head) = serde_json::from_slice::<Head>(bytes) else { return Ok(()) };
-    let mut value = serde_json::json!({ "apiVersion": head.api_version, "kind": head.kind });
+    let mut value = value::json!({ "apiVersion": head.api_version, "kind": head.kind });
     typed(&mut value, gvk)
 }
 
@@ -303,7 +303,7 @@ pub(crate) fn typed(value: &mut Value, gvk: &Gvk) -> Result<(), ApiError> {
         return Err(ApiError::bad_request("the body of the request is not an object"));
     };
     let api_version = gvk.api_version().into_owned();
-    let have = |map: &serde_json::Map<String, Value>, key: &str| {
+    let have = |map: &value::Map, key: &str| {
         map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
     let (version, kind) = (have(map, "apiVersion"), have(map, "kind"));
@@ -322,8 +322,8 @@ pub(crate) fn typed(value: &mut Value, gvk: &Gvk) -> Result<(), ApiError> {
              ({api_version})"
         )));
     }
-    map.insert("apiVersion".into(), api_version.into());
-    map.insert("kind".into(), gvk.kind.as_ref().into());
+    map.insert("apiVersion", api_version.into());
+    map.insert("kind", gvk.kind.as_ref().into());
     Ok(())
 }
 

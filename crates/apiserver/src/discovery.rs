@@ -7,8 +7,8 @@ use crate::table::{Group, Row, Table};
 use api::{ApiError, Value};
 use http::{Request, Response, StatusCode, header};
 use registry::Subresource;
-use serde_json::json;
 use sha2::{Digest, Sha512};
+use value::json;
 
 pub(crate) fn answer(
     server: &Server,

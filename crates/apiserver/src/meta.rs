@@ -1,7 +1,7 @@
 //! What the server itself writes into metadata.
 use crate::clock;
 use api::Value;
-use serde_json::{Map, json};
+use value::{Map, json};
 
 /// Generated names end with five of these.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -35,7 +35,7 @@ pub(crate) fn generate_name(base: &str) -> String {
 }
 
 /// `metadata`, made if it is not there.
-pub(crate) fn of(object: &mut Value) -> &mut Map<String, Value> {
+pub(crate) fn of(object: &mut Value) -> &mut Map {
     if !object.is_object() {
         *object = json!({});
     }
@@ -53,10 +53,10 @@ pub(crate) fn fill_new(object: &mut Value, generation: bool) {
     for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         metadata.remove(key);
     }
-    metadata.insert("uid".into(), uid().into());
-    metadata.insert("creationTimestamp".into(), clock::now_text().into());
+    metadata.insert("uid", uid().into());
+    metadata.insert("creationTimestamp", clock::now_text().into());
     if generation {
-        metadata.insert("generation".into(), 1.into());
+        metadata.insert("generation", 1.into());
     } else {
         metadata.remove("generation");
     }
@@ -76,14 +76,14 @@ pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
     if finalizers.is_empty() {
         metadata.remove("finalizers");
     } else {
-        metadata.insert("finalizers".into(), json!(finalizers));
+        metadata.insert("finalizers", json!(finalizers));
     }
 }
 
 /// Everything but metadata is the same, and but status where that is written by itself.
 pub(crate) fn same_desire(a: &Value, b: &Value, has_status: bool) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
-    let desire = |map: &'_ Map<String, Value>, key: &str| {
+    let desire = |map: &'_ Map, key: &str| {
         let kept = matches!(key, "metadata" | "apiVersion" | "kind");
         !(kept || has_status && key == "status") && map.contains_key(key)
     };

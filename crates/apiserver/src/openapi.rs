@@ -14,8 +14,8 @@ use api::ApiError;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use schema::{Custom, PathInfo, SubPath};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 /// Clients ask for `…v2@v1.0…` too, which is no media type that they could read in an answer.
 const V2_PROTO: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";

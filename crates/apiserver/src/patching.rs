@@ -220,7 +220,7 @@ impl Ownership {
         if same_but_times(new, old)
             && let Some(fields) = old["metadata"].get("managedFields")
         {
-            meta::of(new).insert("managedFields".into(), fields.clone());
+            meta::of(new).insert("managedFields", fields.clone());
         }
     }
 }

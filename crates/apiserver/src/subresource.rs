@@ -15,7 +15,7 @@ use crate::{proxy, reply};
 use api::{ApiError, Gvk, Value};
 use http::{Request, Response, StatusCode};
 use registry::Verbs;
-use serde_json::{Map, json};
+use value::{Map, json};
 
 pub(crate) async fn run(
     mut context: Context,
@@ -132,18 +132,18 @@ pub(crate) fn stamp_requester(context: &Context, value: &mut Value) {
         spec.remove(field);
     }
     let user = &context.user;
-    spec.insert("username".into(), user.name.as_str().into());
-    spec.insert("groups".into(), json!(user.groups));
+    spec.insert("username", user.name.as_str().into());
+    spec.insert("groups", json!(user.groups));
     if !user.uid.is_empty() {
-        spec.insert("uid".into(), user.uid.as_str().into());
+        spec.insert("uid", user.uid.as_str().into());
     }
     if !user.extra.is_empty() {
-        spec.insert("extra".into(), json!(user.extra));
+        spec.insert("extra", json!(user.extra));
     }
 }
 
 /// A write of a subresource changes only what the subresource is about.
-pub(crate) fn keep_rest(sub: &str, new: &mut Map<String, Value>, old: &Value) {
+pub(crate) fn keep_rest(sub: &str, new: &mut Map, old: &Value) {
     let Some(old) = old.as_object() else { return };
     let own: &[&str] = match sub {
         "status" | "approval" => &["status"],

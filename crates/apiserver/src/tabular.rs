@@ -2,7 +2,7 @@
 use crate::clock;
 use crate::table::Row;
 use api::{ApiError, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 /// What a table's rows carry of their objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

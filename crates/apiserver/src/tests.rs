@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, BodyStream};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 mod aggregated;
 mod custom;

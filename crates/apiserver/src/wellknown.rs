@@ -5,7 +5,7 @@ use crate::server::Server;
 use crate::{aggregate, discovery, openapi, reply};
 use api::{ApiError, User, Value};
 use http::{Method, Request, Response, StatusCode};
-use serde_json::json;
+use value::json;
 
 pub const GIT_VERSION: &str = "v1.37.2+kybern1";
 

@@ -1,7 +1,7 @@
 //! Service-account tokens, bound to their account and, where told, to a pod, node or secret.
 use crate::{Authenticated, Error, Tokens, same_secret};
-use api::{Objects, User, Value};
-use serde_json::json;
+use api::{Objects, User};
+use value::{Value, json};
 
 /// An account or pod being deleted keeps its tokens for this long, to end its work in peace.
 const DELETION_LEEWAY_SECONDS: i64 = 60;
@@ -69,7 +69,7 @@ pub(crate) fn authenticate(
         return Err(Error::Unknown);
     }
     let audiences: Vec<String> = match &claims["aud"] {
-        Value::String(one) => vec![one.clone()],
+        Value::String(one) => vec![one.clone().to_string()],
         Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     };

@@ -1,8 +1,8 @@
 use super::*;
 use api::Value;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 struct World(Vec<(&'static str, Value)>);
 

@@ -3,7 +3,7 @@
 //! Made at every start for what is missing; an object that an administrator has changed and marked
 //! with `rbac.authorization.kubernetes.io/autoupdate: "false"` is left alone by the caller.
 use api::Value;
-use serde_json::json;
+use value::json;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 

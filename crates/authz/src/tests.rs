@@ -1,7 +1,7 @@
 use super::*;
 use crate::escalation::uncovered;
 use crate::rbac::Rule;
-use serde_json::json;
+use value::json;
 
 fn want(verb: &str, resource: &str, namespace: &str, name: &str) -> Attributes {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));

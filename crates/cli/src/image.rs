@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail};
 use api::Value;
 use clap::{Args, Subcommand};
 use images::{Auth, BuildSpec, ImageConfig, ImageRef, Images, PullOptions};
-use serde_json::json;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use value::json;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

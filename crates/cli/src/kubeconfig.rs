@@ -3,8 +3,8 @@ use crate::cluster::write_private;
 use anyhow::{Context, Result, bail};
 use api::Value;
 use schema::to_yaml;
-use serde_json::json;
 use std::path::{Path, PathBuf};
+use value::json;
 
 /// The name of the cluster, its user and its context.
 pub(crate) const CONTEXT: &str = "kybern";

@@ -7,11 +7,11 @@ use crate::{Folder, agent, compaction, datastore, kubeconfig, logging, reach, su
 use anyhow::{Context, Result};
 use api::k8s::api::core::v1::{ConfigMap, Secret};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use api::{Key, User, Value};
+use api::{Key, User};
 use client::{Client, HttpsConfig, Identity, Resource, Transport};
 use pki::{Pki, Profile};
 use rand::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

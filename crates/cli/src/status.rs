@@ -5,8 +5,8 @@ use crate::{Folder, cluster, up};
 use anyhow::Result;
 use api::Value;
 use clap::Args;
-use serde_json::json;
 use std::process::ExitCode;
+use value::json;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -3,8 +3,8 @@ use crate::output::{Format, show};
 use crate::{Folder, cluster, process, server};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
-use serde_json::json;
 use std::time::Duration;
+use value::json;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kybern token create")]

@@ -9,11 +9,11 @@ use crate::process::{self, Component};
 use crate::{Folder, datastore, kubeconfig};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use value::json;
 
 const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 const NODE_PATIENCE: Duration = Duration::from_secs(90);

@@ -18,12 +18,13 @@ pub use params::{DeleteParams, ListParams, Patch, Propagation, WatchParams, Writ
 pub use path::Resource;
 pub use watch::{WatchEvent, WatchStream};
 
-use api::{Key, Kind, Revision, Value};
+use api::{Key, Kind, Revision};
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

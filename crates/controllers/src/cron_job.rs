@@ -286,9 +286,9 @@ fn started(job: &Job) -> Option<Now> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{Key, Value};
+    use api::Key;
     use reconcile::sim::{Sim, crash_everywhere};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn cron(sim: &mut Sim, spec: &Value) -> Key {
         let template = json!({ "spec": { "template": { "spec": { "containers": [] } } } });

@@ -143,7 +143,7 @@ fn names_are_its_own(facts: &CsrFacts, node: &str, world: &World) -> bool {
     names_fine && !taken
 }
 
-fn review(csr: &Csr, subresource: &str) -> api::Value {
+fn review(csr: &Csr, subresource: &str) -> serde_json::Value {
     json!({
         "user": csr.spec.username,
         "uid": csr.spec.uid,

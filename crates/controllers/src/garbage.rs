@@ -6,9 +6,9 @@
 //!
 //! Every write carries the uid and the revision that it was decided from: what was seen late is
 //! refused, and decided again when the newer state has been seen.
+use api::Key;
 use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use api::{Key, Value};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 

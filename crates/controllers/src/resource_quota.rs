@@ -9,10 +9,10 @@ use api::k8s::api::core::v1::{
 };
 use api::k8s::apimachinery::pkg::api::resource::Quantity as Text;
 use api::quota::{Usage, bears, in_scope, usage_of};
-use api::{Key, Kind, Quantity, Value};
+use api::{Key, Kind, Quantity};
 use reconcile::{Controller, Effect, Plan, Turn, Watch, World, meta};
-use serde_json::json;
 use std::sync::Arc;
+use value::{Value, json};
 
 pub(crate) struct ResourceQuotas;
 
@@ -144,6 +144,7 @@ fn quotas_over<K: Kind>(world: &World, object: &K) -> Vec<Key> {
 mod tests {
     use super::*;
     use reconcile::sim::{Sim, crash_everywhere};
+    use serde_json::{Value, json};
 
     fn quota(hard: Value) -> Value {
         json!({ "metadata": { "name": "q", "namespace": "a" }, "spec": { "hard": hard } })

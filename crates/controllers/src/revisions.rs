@@ -4,9 +4,9 @@ use api::k8s::api::apps::v1::ControllerRevision;
 use api::k8s::api::core::v1::PodTemplateSpec;
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use api::k8s::apimachinery::pkg::runtime::RawExtension;
-use api::{Key, Kind, LabelSelector, Value};
+use api::{Key, Kind, LabelSelector};
 use reconcile::{Effect, Plan, World, meta};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -97,9 +97,9 @@ fn evict(pod: &Arc<Pod>, turn: &Turn<'_>, plan: &mut Plan) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{Key, Value};
+    use api::Key;
     use reconcile::sim::{Sim, crash_everywhere};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn sim(taints: Value, tolerations: Value) -> (Sim, Key) {
         let mut sim = Sim::new(&TaintEviction);

@@ -2,10 +2,10 @@
 //!
 //! They go through the API as anybody's would, in the version that they are stored in, which is
 //! served to the end whatever else is.
-use api::{Key, Value};
+use api::Key;
 use client::{Client, DeleteParams, Error, ListParams, Patch, Resource};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";

@@ -1,11 +1,11 @@
 //! The one place that writes: carries a plan's effects out.
 use crate::reflector::Chain;
 use crate::{Recorder, definition, namespace};
-use api::{Key, Revision, Value};
+use api::{Key, Revision};
 use client::{Client, DeleteParams, Error, Patch, Propagation, Resource, revision_of};
 use futures_util::future::join_all;
 use reconcile::{Effect, Failure, Notes, SignRequest, Signer, Target};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// What a plan's effects came to.

@@ -2,11 +2,11 @@
 //!
 //! Pods go first, and all of them must be gone before anything else is deleted: what they use is
 //! there until they have ended.
+use api::Key;
 use api::k8s::api::core::v1::Namespace;
-use api::{Key, Value};
 use client::{Client, DeleteParams, Error, ListParams, Patch, Propagation, Resource};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 
 const FINALIZER: &str = "kubernetes";

@@ -8,9 +8,9 @@ use crate::{
     typed::{self, Compared},
 };
 use schema::TypeRef;
-use serde_json::Value;
 use std::fmt;
 use std::sync::OnceLock;
+use value::Value;
 
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

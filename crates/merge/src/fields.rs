@@ -3,9 +3,9 @@
 //! A set is a tree: each node says whether the path that leads to it is a member, and which paths
 //! go on from there. Keys and values of list elements are kept as their canonical JSON, so that two
 //! spellings of one element are one.
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::fmt;
+use value::{Map, Value};
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +44,7 @@ impl Elem {
             "i" => rest.parse().ok().map(Elem::Index),
             "v" => serde_json::from_str(rest).ok().map(|value: Value| Elem::value(&value)),
             "k" => {
-                let keys: Map<String, Value> = serde_json::from_str(rest).ok()?;
+                let keys: Map = serde_json::from_str(rest).ok()?;
                 Some(Elem::key(keys))
             }
             _ => None,
@@ -252,7 +252,7 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn set(fields: Value) -> Set {
         Set::decode(&fields).unwrap()

@@ -1,7 +1,7 @@
 //! JSON patch (RFC 6902), with the leniencies that clients of Kubernetes rely on: indexes may be
 //! negative, and testing an absent member for null succeeds.
 use crate::PatchError;
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 pub const MAX_OPERATIONS: usize = 10_000;
 /// What `copy` operations may add to an object in all.
@@ -26,11 +26,7 @@ pub fn json_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> 
     Ok(document)
 }
 
-fn run(
-    document: &mut Value,
-    operation: &Map<String, Value>,
-    copied: &mut usize,
-) -> Result<(), PatchError> {
+fn run(document: &mut Value, operation: &Map, copied: &mut usize) -> Result<(), PatchError> {
     let kind = text(operation, "op")?;
     let path = text(operation, "path")?;
     match kind {
@@ -144,13 +140,13 @@ fn test(document: &Value, path: &str, expected: &Value) -> Result<(), PatchError
     }
 }
 
-fn text<'a>(operation: &'a Map<String, Value>, name: &str) -> Result<&'a str, PatchError> {
+fn text<'a>(operation: &'a Map, name: &str) -> Result<&'a str, PatchError> {
     operation.get(name).and_then(Value::as_str).ok_or_else(|| {
         PatchError::malformed(format!("an operation of a JSON patch lacks the text \"{name}\""))
     })
 }
 
-fn value(operation: &Map<String, Value>) -> Result<&Value, PatchError> {
+fn value(operation: &Map) -> Result<&Value, PatchError> {
     let absent = || PatchError::malformed("an operation of a JSON patch lacks its \"value\"");
     operation.get("value").ok_or_else(absent)
 }
@@ -219,7 +215,7 @@ fn missing(what: String) -> PatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn operations_do_what_the_rfc_says() {

@@ -1,7 +1,7 @@
 //! `metadata.managedFields`: who set which fields.
 use crate::fields::Set;
-use serde_json::{Map, Value};
 use std::{collections::BTreeMap, fmt};
+use value::{Map, Value};
 
 /// More entries of updates than this are merged, the oldest first.
 const MAX_UPDATERS: usize = 10;

@@ -1,5 +1,5 @@
 //! JSON merge patch (RFC 7386).
-use serde_json::Value;
+use value::Value;
 
 pub fn merge_patch(target: &Value, patch: &Value) -> Value {
     let mut merged = target.clone();
@@ -28,7 +28,7 @@ fn merge(target: &mut Value, patch: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     /// The table of the RFC's appendix.
     #[test]

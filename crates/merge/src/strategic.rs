@@ -6,8 +6,8 @@ mod lists;
 use crate::PatchError;
 use lists::{enforce_order, merge_lists};
 use schema::{Field, Strategies, TypeRef};
-use serde_json::{Map, Value};
 use std::collections::HashSet;
+use value::{Map, Value};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -49,10 +49,10 @@ impl<'g> Member<'g> {
 }
 
 fn merge_maps(
-    mut original: Map<String, Value>,
-    mut patch: Map<String, Value>,
+    mut original: Map,
+    mut patch: Map,
     ty: Option<TypeRef<'_>>,
-) -> Result<Map<String, Value>, PatchError> {
+) -> Result<Map, PatchError> {
     if let Some(directive) = patch.remove(PATCH) {
         return match directive.as_str() {
             Some("replace") => Ok(patch),
@@ -102,11 +102,7 @@ fn merge_maps(
 }
 
 /// Only what the directive names stays of a union; the patch may set nothing else.
-fn retain_keys(
-    original: &mut Map<String, Value>,
-    patch: &Map<String, Value>,
-    keys: &Value,
-) -> Result<(), PatchError> {
+fn retain_keys(original: &mut Map, patch: &Map, keys: &Value) -> Result<(), PatchError> {
     let Value::Array(keys) = keys else {
         return Err(PatchError::malformed("invalid patch format of retainKeys"));
     };
@@ -123,7 +119,7 @@ fn retain_keys(
 }
 
 fn set_order(
-    original: &mut Map<String, Value>,
+    original: &mut Map,
     change: Option<Value>,
     order: &Value,
     name: &str,
@@ -152,11 +148,7 @@ fn set_order(
     Ok(())
 }
 
-fn delete_primitives(
-    original: &mut Map<String, Value>,
-    name: &str,
-    gone: &Value,
-) -> Result<(), PatchError> {
+fn delete_primitives(original: &mut Map, name: &str, gone: &Value) -> Result<(), PatchError> {
     let Value::Array(gone) = gone else {
         return Err(PatchError::malformed("invalid patch format of primitive list"));
     };
@@ -167,7 +159,7 @@ fn delete_primitives(
     Ok(())
 }
 
-fn names_after(patch: &Map<String, Value>, prefix: &str) -> Vec<String> {
+fn names_after(patch: &Map, prefix: &str) -> Vec<String> {
     patch.keys().filter_map(|name| name.strip_prefix(prefix)).map(str::to_owned).collect()
 }
 
@@ -178,7 +170,7 @@ fn list(value: Value) -> Result<Vec<Value>, PatchError> {
     }
 }
 
-fn unknown_directive(directive: &Value, patch: &Map<String, Value>) -> PatchError {
+fn unknown_directive(directive: &Value, patch: &Map) -> PatchError {
     let shown = directive.as_str().map_or_else(|| directive.to_string(), str::to_owned);
     let patch = Value::Object(patch.clone());
     PatchError::malformed(format!("unknown patch type: {shown} in map: {patch}"))

@@ -4,8 +4,8 @@
 //! A type that the schema does not know is deduced from the value: maps are granular, lists atomic.
 use crate::fields::{Elem, Set};
 use schema::{Extra, ListType, Scalar, Shape, TypeRef};
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use value::{Map, Value};
 
 type Ty<'g> = Option<TypeRef<'g>>;
 
@@ -95,7 +95,7 @@ pub(crate) fn field_set(value: &Value, ty: Ty<'_>) -> Set {
                 let empty_map = value.as_object().is_some_and(Map::is_empty);
                 kid.here |= value.is_null() || empty_map || !is_declared(ty, name);
                 if !kid.is_empty() {
-                    set.kids.insert(Elem::Field(name.clone()), kid);
+                    set.kids.insert(Elem::Field(name.clone().to_string()), kid);
                 }
             }
         }
@@ -235,20 +235,20 @@ pub(crate) fn compare_unmanaged(old: &Value, new: &Value, ty: Ty<'_>) -> Compare
     };
     each_member(Some(old), Some(new), |name, old, new| {
         let ty = child(ty, name);
-        let kid = match (name.as_str(), old, new) {
+        let kid = match (name, old, new) {
             ("metadata", Some(Value::Object(old)), Some(Value::Object(new))) => {
                 let mut out = Compared::default();
                 each_member(Some(old), Some(new), |name, old, new| {
                     if name != "managedFields" {
                         let kid = differences(old, new, child(ty, name));
-                        out.put(|| Elem::Field(name.clone()), kid);
+                        out.put(|| Elem::Field(name.to_owned()), kid);
                     }
                 });
                 out
             }
             _ => differences(old, new, ty),
         };
-        out.put(|| Elem::Field(name.clone()), kid);
+        out.put(|| Elem::Field(name.to_owned()), kid);
     });
     out
 }
@@ -284,7 +284,7 @@ fn differences(old: Option<&Value>, new: Option<&Value>, ty: Ty<'_>) -> Compared
             let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
             each_member(old, new, |name, old, new| {
                 let kid = differences(old, new, child(ty, name));
-                out.put(|| Elem::Field(name.clone()), kid);
+                out.put(|| Elem::Field(name.to_owned()), kid);
             });
         }
         form => {
@@ -303,16 +303,16 @@ fn differences(old: Option<&Value>, new: Option<&Value>, ty: Ty<'_>) -> Compared
 
 /// Every member that one of the objects has, as it is in both.
 fn each_member<'v>(
-    old: Option<&'v Map<String, Value>>,
-    new: Option<&'v Map<String, Value>>,
-    mut each: impl FnMut(&'v String, Option<&'v Value>, Option<&'v Value>),
+    old: Option<&'v Map>,
+    new: Option<&'v Map>,
+    mut each: impl FnMut(&'v str, Option<&'v Value>, Option<&'v Value>),
 ) {
     for (name, value) in new.into_iter().flatten() {
-        each(name, old.and_then(|old| old.get(name)), Some(value));
+        each(name.as_str(), old.and_then(|old| old.get(name)), Some(value));
     }
     for (name, value) in old.into_iter().flatten() {
         if new.is_none_or(|new| !new.contains_key(name)) {
-            each(name, Some(value), None);
+            each(name.as_str(), Some(value), None);
         }
     }
 }
@@ -400,7 +400,7 @@ pub(crate) fn prune(value: &mut Value, ty: Ty<'_>, last: &Set, owned: &Set) {
         (Form::Members, Value::Object(members)) => {
             let named = |name: &str| is_declared(ty, name);
             members.retain(|name, value| {
-                let key = Elem::Field(name.clone());
+                let key = Elem::Field(name.clone().to_string());
                 keeps(last, owned, &key, named(name), |last, owned| {
                     prune(value, child(ty, name), last, owned)
                 })

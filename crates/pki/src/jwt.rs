@@ -7,8 +7,8 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
     UnparsedPublicKey,
 };
-use serde_json::{Value, json};
 use std::path::Path;
+use value::{Value, json};
 
 /// Longer tokens are not looked at.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;

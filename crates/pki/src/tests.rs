@@ -1,6 +1,6 @@
 use super::*;
-use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
+use value::json;
 
 #[test]
 fn keys_are_private_and_kept() {

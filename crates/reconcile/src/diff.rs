@@ -1,6 +1,5 @@
 //! The merge patch (RFC 7386) that turns one document into another.
-use api::Value;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 /// `None` if they are equal. Arrays are replaced whole.
 pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {

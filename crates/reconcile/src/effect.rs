@@ -1,8 +1,8 @@
 //! Everything a controller can do, as values. Carried out in exactly one place, by the shell.
 use crate::{Target, merge_diff, meta};
 use api::k8s::api::core::v1::ObjectReference;
-use api::{Key, Kind, Value};
-use serde_json::json;
+use api::{Key, Kind};
+use serde_json::{Value, json};
 use std::borrow::Cow;
 
 #[derive(Debug, Clone, PartialEq)]

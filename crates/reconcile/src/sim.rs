@@ -4,8 +4,8 @@
 //! gets to the same end whichever effect was the last one before a crash.
 use crate::diff::merge;
 use crate::{Controller, Effect, Failure, Note, Now, Plan, Target, Turn, World};
-use api::{Key, Kind, Revision, Value};
-use serde_json::json;
+use api::{Key, Kind, Revision};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
 /// More turns than any controller needs for a small world.

@@ -2,7 +2,7 @@
 //!
 //! Every reader is total: what is not there reads as empty, zero or false, as in upstream's types.
 use api::{FieldError, FieldErrors, Value};
-use serde_json::Map;
+use value::Map;
 
 static NULL: Value = Value::Null;
 
@@ -166,7 +166,7 @@ pub fn is_empty(value: &Value) -> bool {
 pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
-            let covers = |a: &Map<String, Value>, b: &Map<String, Value>| {
+            let covers = |a: &Map, b: &Map| {
                 a.iter().all(|(key, value)| same(value, b.get(key).unwrap_or(&NULL)))
             };
             covers(a, b) && b.iter().all(|(key, value)| a.contains_key(key) || is_nil(value))
@@ -186,7 +186,7 @@ fn is_nil(value: &Value) -> bool {
 }
 
 /// The map under `field`, made if it is not there.
-pub fn map_mut<'a>(object: &'a mut Value, field: &str) -> Option<&'a mut Map<String, Value>> {
+pub fn map_mut<'a>(object: &'a mut Value, field: &str) -> Option<&'a mut Map> {
     let slot = object.as_object_mut()?.entry(field).or_insert(Value::Null);
     if slot.is_null() {
         *slot = Value::Object(Map::new());
@@ -236,7 +236,7 @@ pub fn restore(new: &mut Value, old: &Value, field: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn missing_and_empty_are_the_same() {

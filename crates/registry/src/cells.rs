@@ -10,7 +10,7 @@ pub(crate) fn find<'a>(object: &'a Value, path: &str) -> &'a Value {
 /// Scalars as text, nothing as the empty text.
 pub(crate) fn text(object: &Value, path: &str) -> String {
     match find(object, path) {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.clone().to_string(),
         Value::Null => String::new(),
         other => other.to_string(),
     }
@@ -59,7 +59,7 @@ pub(crate) fn first_of(list: &[String], max: usize, empty: &str) -> String {
 /// A label selector as text; `None` if it is not a good one.
 pub(crate) fn selector(object: &Value, path: &str) -> Option<String> {
     let value = find(object, path);
-    let spec = (!value.is_null()).then(|| serde_json::from_value(value.clone())).transpose();
+    let spec = (!value.is_null()).then(|| value::from_value(value)).transpose();
     let selector = LabelSelector::from_spec(spec.ok()?.as_ref()).ok()?;
     Some(selector.to_string())
 }

@@ -10,9 +10,9 @@ use crate::{Info, Resource, ScalePaths};
 use api::{FieldError, FieldErrors, LabelSelector, Value};
 use jsonpath::JsonPath;
 use schema::{Graph, TypeRef};
-use serde_json::json;
 use std::borrow::Cow;
 use std::sync::Arc;
+use value::json;
 
 /// One version of a custom resource.
 pub struct CustomResource {

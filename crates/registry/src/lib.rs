@@ -123,8 +123,8 @@ pub static RESOURCES: &[&dyn Resource] = &[
 mod tests {
     use super::*;
     use api::Value;
-    use serde_json::json;
     use std::collections::BTreeSet;
+    use value::json;
 
     #[test]
     fn rows_are_unique() {

@@ -169,7 +169,7 @@ fn validate_finalizers(finalizers: &At, errors: &mut FieldErrors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn texts(errors: &[FieldError]) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()

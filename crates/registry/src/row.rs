@@ -3,8 +3,8 @@ use crate::custom::Origin;
 use crate::names;
 use api::{FieldErrors, Gvk, Value};
 use schema::TypeRef;
-use serde_json::json;
 use std::borrow::Cow;
+use value::json;
 
 /// The facts that discovery, routing, OpenAPI and the CLI read.
 #[derive(Debug, Clone)]

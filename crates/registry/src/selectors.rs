@@ -29,6 +29,6 @@ pub(crate) fn validate(selector: &At, errors: &mut FieldErrors) {
 
 /// Reads a selector; none if it is absent or malformed.
 pub(crate) fn parse(selector: &Value) -> Option<LabelSelector> {
-    let spec = serde_json::from_value(selector.clone()).ok()?;
+    let spec = value::from_value(selector).ok()?;
     LabelSelector::from_spec(Some(&spec)).ok()
 }

@@ -21,9 +21,9 @@ use crate::graph::{
 use api::{FieldErrors, Gvk};
 use format::Format;
 use pattern::Pattern;
-use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use value::Value;
 
 /// What a value must be like, besides having a shape.
 #[derive(Debug, Default)]
@@ -189,7 +189,7 @@ impl Compiler {
         }
         if nested_list && schema["properties"].is_object() {
             // Says something both of lists and of objects: two schemas in one.
-            let mut rest = serde_json::Map::new();
+            let mut rest = value::Map::new();
             rest.insert("properties".to_owned(), schema["properties"].clone());
             let rest = self.node(&rest.into(), Level::Values);
             rules.all_of = rules.all_of.iter().copied().chain([rest]).collect();
@@ -305,14 +305,14 @@ impl Compiler {
 
     /// What a schema says of the metadata of the object itself is a rule of its values.
     fn meta_rules(&mut self, schema: &Value, rules: &mut Rules) {
-        let mut said = serde_json::Map::new();
+        let mut said = value::Map::new();
         for name in META_FIELDS {
             if let Some(property) = schema["properties"].get(name) {
                 said.insert(name.to_owned(), property.clone());
             }
         }
         if !said.is_empty() {
-            let part = serde_json::json!({ "properties": said });
+            let part = value::json!({ "properties": said });
             let part = self.node(&part, Level::Values);
             rules.all_of = rules.all_of.iter().copied().chain([part]).collect();
         }

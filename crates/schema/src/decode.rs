@@ -11,9 +11,9 @@ use crate::finish::{finish, zero};
 use crate::gotext;
 use crate::graph::{Extra, Object, OneOf, Scalar, Shape, TypeRef};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
 use std::collections::HashSet;
 use std::fmt;
+use value::{Map, Number, Value};
 
 /// A decoded object. `strict` holds what strict decoding refuses, in upstream's wording
 /// (`unknown field "spec.foo"`), and what lenient decoding can warn of.
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             Scalar::Time | Scalar::MicroTime => {
                 let micro = *scalar == Scalar::MicroTime;
                 match gotext::parse_time(text, micro) {
-                    Ok(time) => Ok(gotext::format_time(time, micro).map(Value::String)),
+                    Ok(time) => Ok(gotext::format_time(time, micro).map(Value::from)),
                     Err(error) => self.refuse(error),
                 }
             }
@@ -447,7 +447,7 @@ impl Seed<'_, '_> {
         object: &Object,
         key: String,
         map: &mut A,
-        out: &mut Map<String, Value>,
+        out: &mut Map,
     ) -> Result<(), A::Error> {
         match object.extra {
             Extra::Prune => {

@@ -3,7 +3,7 @@
 //! Not for built-in kinds: their defaults depend on other fields and are the registry's; what their
 //! schema states is for server-side apply's keys and for OpenAPI.
 use crate::graph::{Shape, TypeRef};
-use serde_json::Value;
+use value::Value;
 
 /// Fills in what is absent, or null where null is no value, wherever the schema states a default.
 /// A default is itself filled in below.
@@ -48,7 +48,7 @@ mod tests {
         Extra, Field, GraphBuilder, List, ListType, Node, Object, Omit, Scalar, Strategies,
     };
     use api::Gvk;
-    use serde_json::json;
+    use value::json;
 
     fn node(shape: Shape, nullable: bool) -> Node {
         Node { go: "x".into(), model: None, shape, nullable, rules: None }

@@ -8,8 +8,8 @@ use crate::graph::{Field, Graph, List, Object, OneOf, Scalar, Shape, TypeRef, Wi
 use crate::proto::PROTO_MAGIC;
 use api::Gvk;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 use std::fmt;
+use value::Value;
 
 /// The field of a list that its items are in, and of an envelope that its object is in.
 const HELD: u32 = 2;
@@ -254,7 +254,7 @@ impl<'de> Visitor<'de> for Message<'_, '_, '_> {
         };
         if object.wire.iter().any(|wire| matches!(wire, Wire::Embed { .. })) {
             // Few and small: volumes, probes, references. Their fields go to several messages.
-            let mut value = serde_json::Map::new();
+            let mut value = value::Map::new();
             while let Some((key, field)) = map.next_entry::<String, Value>()? {
                 value.insert(key, field);
             }
@@ -296,7 +296,7 @@ impl<'de> Visitor<'de> for Message<'_, '_, '_> {
 fn flat(
     ty: TypeRef<'_>,
     object: &Object,
-    value: &serde_json::Map<String, Value>,
+    value: &value::Map,
     state: &mut State<'_>,
 ) -> Result<(), serde_json::Error> {
     let graph = ty.graph();

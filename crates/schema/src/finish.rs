@@ -1,10 +1,10 @@
 //! What Go's JSON encoding adds to and leaves out of an object, so that stored objects look the
 //! same whichever encoding they came in.
 use crate::graph::{Field, Graph, Object, Omit, OneOf, Scalar, Shape, TypeRef};
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 /// Brings an object whose values are canonical already, with nulls left out, into Go's form.
-pub(crate) fn finish(graph: &Graph, object: &Object, map: &mut Map<String, Value>) {
+pub(crate) fn finish(graph: &Graph, object: &Object, map: &mut Map) {
     for field in &object.fields {
         let ty = graph.get(field.ty);
         match map.get(&*field.name) {
@@ -76,7 +76,7 @@ pub(crate) fn zero(ty: TypeRef<'_>) -> Value {
         Shape::OneOf(OneOf::Bool { .. }) => Value::Bool(false),
         Shape::Map(_) | Shape::List(_) | Shape::OneOf(_) => Value::Null,
         Shape::Scalar(scalar) => match scalar {
-            Scalar::String(_) => Value::String(String::new()),
+            Scalar::String(_) => Value::String(String::new().into()),
             Scalar::Bool => Value::Bool(false),
             Scalar::Int32 | Scalar::Int64 | Scalar::Float | Scalar::IntOrString => 0.into(),
             Scalar::Quantity => "0".into(),

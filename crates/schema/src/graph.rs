@@ -6,10 +6,10 @@
 use crate::custom::Rules;
 use crate::facts::builtin;
 use api::Gvk;
-use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use value::Value;
 
 /// The number of a node in its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

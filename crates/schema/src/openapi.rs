@@ -16,8 +16,8 @@ use crate::graph::{
 use api::Gvk;
 pub use custom::Custom;
 pub use gnostic::openapi_v2_proto;
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use value::{Map, Value, json};
 
 /// A served resource, as the API server's table knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +72,7 @@ pub fn openapi_v2(graph: &Graph, rows: &[PathInfo]) -> Value {
     let groups: BTreeSet<(&str, &str)> =
         rows.iter().map(|row| (&*row.gvk.group, &*row.gvk.version)).collect();
     for (group, version) in groups {
-        paths.append(&mut writer.discovery(group, version));
+        paths.extend(writer.discovery(group, version));
     }
     for row in rows {
         writer.row(row, &mut paths);
@@ -110,7 +110,7 @@ struct Writer<'g> {
     pending: Vec<TypeId>,
     seen: BTreeSet<TypeId>,
     /// The definitions of custom kinds, and their names by kind.
-    definitions: Map<String, Value>,
+    definitions: Map,
     made: BTreeMap<Gvk, String>,
 }
 
@@ -161,7 +161,7 @@ impl<'g> Writer<'g> {
         }
     }
 
-    fn definitions(mut self) -> Map<String, Value> {
+    fn definitions(mut self) -> Map {
         let mut out = std::mem::take(&mut self.definitions);
         while let Some(id) = self.pending.pop() {
             let ty = self.graph.get(id);
@@ -180,37 +180,37 @@ impl<'g> Writer<'g> {
             _ => Map::new(),
         };
         if let Some(text) = self.docs.get(&ty.id()).and_then(|docs| docs.get("")) {
-            out.insert("description".into(), text.as_str().into());
+            out.insert("description", text.as_str().into());
         }
         if let Some(kinds) = self.kinds.get(&ty.id()) {
-            out.insert("x-kubernetes-group-version-kind".into(), kinds.clone().into());
+            out.insert("x-kubernetes-group-version-kind", kinds.clone().into());
         }
         Value::Object(out)
     }
 
-    fn object(&mut self, ty: TypeRef<'g>, object: &'g Object) -> Map<String, Value> {
+    fn object(&mut self, ty: TypeRef<'g>, object: &'g Object) -> Map {
         let mut out = Map::new();
-        out.insert("type".into(), "object".into());
+        out.insert("type", "object".into());
         let mut properties = Map::new();
         for field in &object.fields {
             properties.insert(field.name.to_string(), self.property(ty, field));
         }
         if !properties.is_empty() {
-            out.insert("properties".into(), properties.into());
+            out.insert("properties", properties.into());
         }
         let required = object.fields.iter().filter(|field| field.required);
         let required: Vec<Value> = required.map(|field| (&*field.name).into()).collect();
         if !required.is_empty() {
-            out.insert("required".into(), required.into());
+            out.insert("required", required.into());
         }
         if object.atomic {
-            out.insert("x-kubernetes-map-type".into(), "atomic".into());
+            out.insert("x-kubernetes-map-type", "atomic".into());
         }
         if object.extra == crate::graph::Extra::Preserve {
-            out.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
+            out.insert("x-kubernetes-preserve-unknown-fields", true.into());
         }
         if object.embedded_resource {
-            out.insert("x-kubernetes-embedded-resource".into(), true.into());
+            out.insert("x-kubernetes-embedded-resource", true.into());
         }
         out
     }
@@ -220,21 +220,21 @@ impl<'g> Writer<'g> {
         let mut out = match self.plain(ty) {
             Value::Object(map) if self.dialect == Dialect::V3 && map.contains_key("$ref") => {
                 let mut out = Map::new();
-                out.insert("allOf".into(), Value::Array(vec![map.into()]));
+                out.insert("allOf", Value::Array(vec![map.into()]));
                 out
             }
             Value::Object(map) => map,
             _ => Map::new(),
         };
         if let Some(text) = self.docs.get(&of.id()).and_then(|docs| docs.get(&*field.name)) {
-            out.insert("description".into(), text.as_str().into());
+            out.insert("description", text.as_str().into());
         }
         if let Some(object) = ty.object().filter(|object| object.base.is_some()) {
             let kind = if object.atomic { "atomic" } else { "granular" };
-            out.insert("x-kubernetes-map-type".into(), kind.into());
+            out.insert("x-kubernetes-map-type", kind.into());
         }
         if let Some(key) = &field.merge_key {
-            out.insert("x-kubernetes-patch-merge-key".into(), (&**key).into());
+            out.insert("x-kubernetes-patch-merge-key", (&**key).into());
         }
         let strategies = field.strategies;
         let named = [
@@ -244,11 +244,11 @@ impl<'g> Writer<'g> {
         ];
         let named: Vec<&str> = named.iter().filter(|(has, _)| *has).map(|(_, n)| *n).collect();
         if !named.is_empty() {
-            out.insert("x-kubernetes-patch-strategy".into(), named.join(",").into());
+            out.insert("x-kubernetes-patch-strategy", named.join(",").into());
         }
         let always = field.omit == Omit::Never || matches!(ty.shape(), Shape::Object(_));
         match &field.default {
-            Some(default) => drop(out.insert("default".into(), (**default).clone())),
+            Some(default) => drop(out.insert("default", (**default).clone())),
             None if always && !field.pointer => self.zero_default(ty, &mut out),
             None => {}
         }
@@ -256,7 +256,7 @@ impl<'g> Writer<'g> {
     }
 
     /// Version 3 says that what is no pointer in Go has its zero value when it is absent.
-    fn zero_default(&self, ty: TypeRef<'_>, out: &mut Map<String, Value>) {
+    fn zero_default(&self, ty: TypeRef<'_>, out: &mut Map) {
         if self.dialect == Dialect::V2 {
             return;
         }
@@ -267,7 +267,7 @@ impl<'g> Writer<'g> {
             ) => zero(ty),
             _ => return,
         };
-        out.insert("default".into(), default);
+        out.insert("default", default);
     }
 
     /// The schema of a type as a field, element or value has it, without what the field adds.
@@ -281,35 +281,35 @@ impl<'g> Writer<'g> {
             Shape::OneOf(_) => Map::new(),
             Shape::Map(map) => {
                 let mut out = Map::new();
-                out.insert("type".into(), "object".into());
+                out.insert("type", "object".into());
                 let value = self.element(self.graph.get(map.value));
-                out.insert("additionalProperties".into(), value);
+                out.insert("additionalProperties", value);
                 if map.atomic {
-                    out.insert("x-kubernetes-map-type".into(), "atomic".into());
+                    out.insert("x-kubernetes-map-type", "atomic".into());
                 }
                 out
             }
             Shape::List(list) => {
                 let mut out = Map::new();
-                out.insert("type".into(), "array".into());
-                out.insert("items".into(), self.element(self.graph.get(list.elem)));
+                out.insert("type", "array".into());
+                out.insert("items", self.element(self.graph.get(list.elem)));
                 let kind = match &list.kind {
                     ListType::Atomic => "atomic",
                     ListType::Set => "set",
                     ListType::Map(keys) => {
                         let keys: Vec<Value> = keys.iter().map(|key| (&**key).into()).collect();
-                        out.insert("x-kubernetes-list-map-keys".into(), keys.into());
+                        out.insert("x-kubernetes-list-map-keys", keys.into());
                         "map"
                     }
                 };
                 if list.declared {
-                    out.insert("x-kubernetes-list-type".into(), kind.into());
+                    out.insert("x-kubernetes-list-type", kind.into());
                 }
                 out
             }
         };
         if ty.node().nullable {
-            out.insert("nullable".into(), true.into());
+            out.insert("nullable", true.into());
         }
         out.into()
     }
@@ -321,7 +321,7 @@ impl<'g> Writer<'g> {
                 return out.into();
             }
             let reference = Value::Object(std::mem::take(&mut out));
-            out.insert("allOf".into(), Value::Array(vec![reference]));
+            out.insert("allOf", Value::Array(vec![reference]));
         }
         self.zero_default(ty, &mut out);
         out.into()
@@ -332,7 +332,7 @@ fn gvk_value(gvk: &Gvk) -> Value {
     json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind})
 }
 
-fn plain_scalar(scalar: &Scalar) -> Map<String, Value> {
+fn plain_scalar(scalar: &Scalar) -> Map {
     let (kind, format) = match scalar {
         Scalar::String(_) | Scalar::Quantity | Scalar::Duration => ("string", ""),
         Scalar::Bool => ("boolean", ""),
@@ -348,20 +348,20 @@ fn plain_scalar(scalar: &Scalar) -> Map<String, Value> {
     let mut out = Map::new();
     for (name, text) in [("type", kind), ("format", format)] {
         if !text.is_empty() {
-            out.insert(name.into(), text.into());
+            out.insert(name, text.into());
         }
     }
     if let Scalar::String(values) = scalar
         && !values.is_empty()
     {
         let values: Vec<Value> = values.iter().map(|value| (&**value).into()).collect();
-        out.insert("enum".into(), values.into());
+        out.insert("enum", values.into());
     }
     out
 }
 
 /// The definitions of the types that encode themselves.
-fn special(scalar: &Scalar, dialect: Dialect) -> Map<String, Value> {
+fn special(scalar: &Scalar, dialect: Dialect) -> Map {
     let mut out = plain_scalar(scalar);
     let choice = match (scalar, dialect) {
         (Scalar::Quantity, Dialect::V3) => Some(json!([{"type": "string"}, {"type": "number"}])),
@@ -369,14 +369,14 @@ fn special(scalar: &Scalar, dialect: Dialect) -> Map<String, Value> {
             Some(json!([{"type": "integer"}, {"type": "string"}]))
         }
         (Scalar::IntOrString, Dialect::V2) => {
-            out.insert("type".into(), "string".into());
+            out.insert("type", "string".into());
             None
         }
         _ => None,
     };
     if let Some(choice) = choice {
         out.remove("type");
-        out.insert("oneOf".into(), choice);
+        out.insert("oneOf", choice);
     }
     out
 }

@@ -7,7 +7,7 @@ use crate::finish::finish;
 use crate::gotext::{self, Instant};
 use crate::graph::{Graph, Object, OneOf, Scalar, Shape, TypeRef, Wire};
 use api::Gvk;
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 /// The first bytes of every protobuf body.
 pub const PROTO_MAGIC: &[u8] = b"k8s\0";
@@ -244,7 +244,7 @@ impl<'g> Decoder<'g> {
         ty: TypeRef<'g>,
         object: &Object,
         bytes: &[u8],
-        map: &mut Map<String, Value>,
+        map: &mut Map,
         depth: u32,
     ) -> Result<(), ProtoError> {
         if depth > MAX_DEPTH {
@@ -277,7 +277,7 @@ impl<'g> Decoder<'g> {
         of: TypeRef<'g>,
         name: &str,
         (number, item): (u32, Item<'_>),
-        map: &mut Map<String, Value>,
+        map: &mut Map,
         (ty, depth): (TypeRef<'g>, u32),
     ) -> Result<(), ProtoError> {
         match of.shape() {
@@ -326,7 +326,7 @@ impl<'g> Decoder<'g> {
         &self,
         value_type: TypeRef<'g>,
         bytes: &[u8],
-        out: &mut Map<String, Value>,
+        out: &mut Map,
         (ty, number): (TypeRef<'g>, u32),
         depth: u32,
     ) -> Result<(), ProtoError> {
@@ -484,7 +484,7 @@ fn scalar_of(scalar: &Scalar, bytes: &[u8], go: &str) -> Result<Option<Value>, P
             if !(gotext::ZERO_TIME..253_402_300_800).contains(&time.seconds) {
                 return Err(value("year outside of range [0,9999]".to_owned()));
             }
-            Ok(gotext::format_time(time, micro).map(Value::String))
+            Ok(gotext::format_time(time, micro).map(Value::from))
         }
         Scalar::Duration => Ok(Some(gotext::format_duration(numbers[1] as i64).into())),
         Scalar::Quantity => {

@@ -8,9 +8,9 @@ pub(crate) mod write;
 use crate::decode::{DecodeError, Decoded, decode_value, float};
 use crate::graph::TypeRef;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
-use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use value::{Map, Value};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum YamlError {
@@ -80,7 +80,7 @@ struct Frame {
 
 enum Items {
     List(Vec<Value>),
-    Map { map: Map<String, Value>, key: Option<Key> },
+    Map { map: Map, key: Option<Key> },
 }
 
 /// The key whose value comes next.
@@ -115,7 +115,7 @@ impl Composer {
                 }
                 let size = 1 + scalar.size();
                 let value = match self.wants_key() {
-                    true => Value::String(scalar.key()?.0),
+                    true => Value::String(scalar.key()?.0.into()),
                     false => scalar.value()?,
                 };
                 self.anchor(anchor, &value, size);
@@ -211,7 +211,7 @@ impl Composer {
                 }
                 // An alias, or an anchored scalar, as a key.
                 (None, Value::String(text)) => {
-                    *key = Some(Key::Plain { shown: format!("{text:?}"), text });
+                    *key = Some(Key::Plain { shown: format!("{text:?}"), text: text.to_string() });
                 }
                 (None, Value::Bool(_) | Value::Number(_)) => {
                     return Err(error("a key that is no text cannot be an alias"));
@@ -224,7 +224,7 @@ impl Composer {
 }
 
 /// `<<`: takes in the entries of a map, or of several of which the first wins; says what was there.
-fn merge(map: &mut Map<String, Value>, value: Value) -> Result<Vec<String>, YamlError> {
+fn merge(map: &mut Map, value: Value) -> Result<Vec<String>, YamlError> {
     let sources = match value {
         Value::Array(list) => list,
         value => vec![value],
@@ -236,7 +236,7 @@ fn merge(map: &mut Map<String, Value>, value: Value) -> Result<Vec<String>, Yaml
         };
         for (name, value) in entries {
             if map.insert(name.clone(), value).is_some() {
-                there.push(name);
+                there.push(name.to_string());
             }
         }
     }

@@ -7,8 +7,8 @@
 use api::Gvk;
 use schema::{builtin, decode_json, decode_proto, encode_json_as_proto, encode_proto};
 use serde::Deserialize;
-use serde_json::Value;
 use std::io::Read;
+use value::Value;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,7 @@
 use super::storage::default_of;
 use crate::{Plugin, Request, World};
 use api::{ApiError, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct DefaultIngressClass;
 

@@ -1,8 +1,8 @@
 //! A namespace's limit ranges: defaults for containers, and the least and most there may be.
 use crate::{Operation, Plugin, Request, World};
 use api::{ApiError, Quantity, Value, access::text};
-use serde_json::json;
 use std::collections::BTreeMap;
+use value::json;
 
 pub(crate) struct LimitRanger;
 
@@ -77,7 +77,8 @@ struct Amounts {
 
 fn quantities(value: &Value) -> BTreeMap<String, Quantity> {
     let map = value.as_object().into_iter().flatten();
-    map.filter_map(|(name, amount)| Some((name.clone(), amount.as_str()?.parse().ok()?))).collect()
+    map.filter_map(|(name, amount)| Some((name.to_string(), amount.as_str()?.parse().ok()?)))
+        .collect()
 }
 
 fn amounts(resources: &Value) -> Amounts {

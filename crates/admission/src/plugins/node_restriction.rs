@@ -109,7 +109,7 @@ fn own_node(node: &str, ask: &Request<'_>, object: &Value) -> Result<(), ApiErro
     let (before, after) = (&old["metadata"]["labels"], &object["metadata"]["labels"]);
     let changed = |key: &&String| before[key.as_str()] != after[key.as_str()];
     let keys = |labels: &'_ Value| -> Vec<String> {
-        labels.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+        labels.as_object().into_iter().flatten().map(|(key, _)| key.to_string()).collect()
     };
     let all: Vec<String> = keys(before).into_iter().chain(keys(after)).collect();
     let mut bad: Vec<&str> =

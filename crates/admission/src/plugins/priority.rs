@@ -1,7 +1,7 @@
 //! Turns a pod's priority class into its priority and preemption policy.
 use crate::{Plugin, Request, World};
 use api::{ApiError, Value, access::text};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct Priority;
 

@@ -1,7 +1,7 @@
 //! A pod's runtime class must be there; it brings its overhead and its scheduling.
 use crate::{Plugin, Request, World};
 use api::{ApiError, Value, access::text};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct RuntimeClass;
 

@@ -1,7 +1,7 @@
 //! Gives a pod its service account, the account's pull secrets, and a volume with its token.
 use crate::{Plugin, Request, World};
 use api::{ApiError, Value, access::text};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct ServiceAccount;
 

@@ -1,7 +1,7 @@
 //! Claims and volumes: protected while used, and a default class for those that name none.
 use crate::{Plugin, Request, World};
 use api::{ApiError, Value, access::text};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct StorageObjectInUseProtection;
 pub(crate) struct DefaultStorageClass;

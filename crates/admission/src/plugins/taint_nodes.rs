@@ -1,7 +1,7 @@
 //! A new node takes no pods before the node controller has seen it ready.
 use crate::{Plugin, Request, World};
 use api::{ApiError, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct TaintNodesByCondition;
 

@@ -1,7 +1,7 @@
 //! A pod tolerates a lost node for five minutes, unless it says otherwise.
 use crate::{Operation, Plugin, Request, World};
 use api::{ApiError, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct DefaultTolerationSeconds;
 

@@ -11,12 +11,12 @@ use crate::verbs::update::{self, Source};
 use api::{ApiError, Objects, Value};
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use value::json;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);

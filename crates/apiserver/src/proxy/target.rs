@@ -4,8 +4,8 @@ use crate::cache::feed::Caches;
 use crate::server::Context;
 use api::{ApiError, Objects, Value};
 use http::Request;
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// Where a node serves its own API unless it says otherwise.
 const NODE_PORT: u16 = 10250;
@@ -313,7 +313,7 @@ pub(crate) fn options(context: &Context) -> Value {
                 options["container"] = query.get("container").into();
             }
             if sub == "exec" {
-                options["command"] = query.all("command").into();
+                options["command"] = query.all("command").iter().collect();
             }
         }
         "portforward" => {

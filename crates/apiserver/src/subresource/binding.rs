@@ -6,7 +6,7 @@ use crate::verbs::{object, update};
 use crate::{clock, meta, webhooks};
 use api::{ApiError, FieldError, Gvk, Value};
 use http::{Response, StatusCode};
-use serde_json::json;
+use value::json;
 
 const BINDING: Gvk = Gvk::fixed("", "v1", "Binding");
 

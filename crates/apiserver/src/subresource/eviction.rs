@@ -7,8 +7,8 @@ use crate::verbs::{delete, object, update};
 use crate::{clock, meta, webhooks};
 use api::{ApiError, Gvk, LabelSelector, Objects, Value};
 use http::{Response, StatusCode};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 const EVICTION: Gvk = Gvk::fixed("policy", "v1", "Eviction");
 
@@ -158,7 +158,7 @@ fn budget_of(context: &Context, pod: &Value) -> Result<Option<Arc<Value>>, ApiEr
     let labels = |key: &str| pod["metadata"]["labels"][key].as_str();
     let mut budgets = context.server.caches.list("policy", "poddisruptionbudgets", Some(namespace));
     budgets.retain(|budget| {
-        let spec = serde_json::from_value(budget["spec"]["selector"].clone()).ok();
+        let spec = value::from_value(&budget["spec"]["selector"]).ok();
         LabelSelector::from_spec(spec.as_ref()).is_ok_and(|selector| selector.matches_with(labels))
     });
     if budgets.len() > 1 {

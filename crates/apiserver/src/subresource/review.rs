@@ -8,7 +8,7 @@ use crate::webhooks;
 use api::{ApiError, Attributes, FieldError, User, Value};
 use authz::rbac::Rule;
 use http::{Response, StatusCode};
-use serde_json::{Map, json};
+use value::{Map, json};
 
 pub(crate) async fn run(context: &Context, bytes: &[u8]) -> Result<Response<Body>, ApiError> {
     let validation = FieldValidation::parse(context.query.get("fieldValidation"))?;
@@ -89,7 +89,7 @@ fn subject(review: &Value) -> Result<User, ApiError> {
         name: text("user"),
         uid: text("uid"),
         groups: texts(&spec["groups"]),
-        extra: extra.map(|(key, values)| (key.clone(), texts(values))).collect(),
+        extra: extra.map(|(key, values)| (key.to_string(), texts(values))).collect(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
         let why = "at least one of user or group must be specified";
@@ -159,17 +159,17 @@ fn rules(context: &Context, review: &Value) -> Result<Value, ApiError> {
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     for rule in rules {
         let mut out = Map::new();
-        out.insert("verbs".into(), json!(rule.verbs));
+        out.insert("verbs", json!(rule.verbs));
         if !rule.paths.is_empty() {
-            out.insert("nonResourceURLs".into(), json!(rule.paths));
+            out.insert("nonResourceURLs", json!(rule.paths));
             paths.push(Value::Object(out.clone()));
             out.remove("nonResourceURLs");
         }
         if !rule.resources.is_empty() {
-            out.insert("apiGroups".into(), json!(rule.groups));
-            out.insert("resources".into(), json!(rule.resources));
+            out.insert("apiGroups", json!(rule.groups));
+            out.insert("resources", json!(rule.resources));
             if !rule.names.is_empty() {
-                out.insert("resourceNames".into(), json!(rule.names));
+                out.insert("resourceNames", json!(rule.names));
             }
             resources.push(Value::Object(out));
         }

@@ -9,7 +9,7 @@ use crate::webhooks::{self, Ask};
 use admission::Operation;
 use api::{ApiError, FieldError, Gvk, LabelSelector, Value};
 use http::{Response, StatusCode};
-use serde_json::json;
+use value::json;
 
 static SCALE: Gvk = Gvk::fixed("autoscaling", "v1", "Scale");
 /// A patch that loses a race is run again this often.
@@ -93,7 +93,7 @@ fn selector_text(selector: Option<&Value>) -> String {
         return text.to_owned();
     }
     if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
-        let spec = serde_json::from_value(selector.clone()).ok();
+        let spec = value::from_value(selector).ok();
         return LabelSelector::from_spec(spec.as_ref())
             .map(|selector| selector.to_string())
             .unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::{clock, meta, webhooks};
 use api::{ApiError, FieldError, Gvk, Objects, Value};
 use authn::{Bound, TokenRequest};
 use http::{Response, StatusCode};
-use serde_json::json;
+use value::json;
 
 const REQUEST: Gvk = Gvk::fixed("authentication.k8s.io", "v1", "TokenRequest");
 const DEFAULT_SECONDS: i64 = 3600;

@@ -51,7 +51,7 @@ pub(crate) async fn insert(
     }
     for attempt in 1.. {
         let mut attempted = value.clone();
-        meta::of(&mut attempted).insert("name".into(), meta::generate_name(&generate).into());
+        meta::of(&mut attempted).insert("name", meta::generate_name(&generate).into());
         match insert_named(context, attempted, applied, dry_run).await {
             Err(error) if error.reason == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
             result => return result,
@@ -75,7 +75,7 @@ fn place(context: &Context, value: &mut Value) -> Result<(), ApiError> {
                  request",
             ));
         }
-        meta::of(value).insert("namespace".into(), wanted.into());
+        meta::of(value).insert("namespace", wanted.into());
     }
     Ok(())
 }

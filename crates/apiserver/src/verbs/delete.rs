@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::{Response, StatusCode};
 use registry::Deletion;
-use serde_json::json;
 use store::{Expect, Revision};
+use value::json;
 
 const ATTEMPTS: usize = 64;
 /// Objects of a collection that are deleted at a time.
@@ -391,10 +391,10 @@ fn mark(new: &mut Value, old: &Value, grace: i64, left: i64) {
     let first = old["metadata"]["deletionTimestamp"].is_null();
     let generation = old["metadata"]["generation"].as_i64().filter(|g| *g > 0 && first);
     let metadata = meta::of(new);
-    metadata.insert("deletionTimestamp".into(), clock::text(from + grace).into());
-    metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+    metadata.insert("deletionTimestamp", clock::text(from + grace).into());
+    metadata.insert("deletionGracePeriodSeconds", grace.into());
     if let Some(generation) = generation {
-        metadata.insert("generation".into(), (generation + 1).into());
+        metadata.insert("generation", (generation + 1).into());
     }
 }
 

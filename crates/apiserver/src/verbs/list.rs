@@ -13,9 +13,9 @@ use crate::{codec, reply, tabular};
 use api::{ApiError, FieldSelector, Gvk, LabelSelector};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
 use std::sync::Arc;
 use store::{ReadAt, Revision};
+use value::{Value, json};
 
 /// One page of a list.
 pub(crate) struct Listing {

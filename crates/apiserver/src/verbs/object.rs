@@ -60,7 +60,7 @@ pub(crate) fn encode(
             let table = tabular::Tabular::new(row, wanted.meta_version, include);
             let rows = [table.row(&object)];
             let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-            let metadata = serde_json::json!({ "resourceVersion": revision });
+            let metadata = value::json!({ "resourceVersion": revision });
             let text = table.table(metadata, &rows, true).to_string();
             codec::encode(&tabular::table_gvk(wanted.meta_version), wanted.encoding, text.into())
         }

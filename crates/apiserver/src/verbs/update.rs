@@ -259,9 +259,9 @@ fn same_name(context: &Context, new: &mut Value) -> Result<(), ApiError> {
         )));
     }
     let metadata = meta::of(new);
-    metadata.insert("name".into(), name.as_str().into());
+    metadata.insert("name", name.as_str().into());
     if context.row.info().namespaced() {
-        metadata.insert("namespace".into(), namespace.as_str().into());
+        metadata.insert("namespace", namespace.as_str().into());
     }
     Ok(())
 }
@@ -299,7 +299,7 @@ fn preconditions(context: &Context, new: &mut Value, old: &Value) -> Result<(), 
         "generation",
     ] {
         match old_meta.get(key) {
-            Some(value) => metadata.insert(key.into(), value.clone()),
+            Some(value) => metadata.insert(key, value.clone()),
             None => metadata.remove(key),
         };
     }
@@ -335,7 +335,7 @@ fn prepare(context: &Context, source: &Source, new: &mut Value, old: &Value) {
     if sub.is_empty() {
         if let (Some(map), true) = (new.as_object_mut(), has_status) {
             match old.get("status") {
-                Some(status) => map.insert("status".into(), status.clone()),
+                Some(status) => map.insert("status", status.clone()),
                 None => map.remove("status"),
             };
         }
@@ -346,7 +346,7 @@ fn prepare(context: &Context, source: &Source, new: &mut Value, old: &Value) {
     // That a pod is put on a node is no change of what is wanted of it.
     if row.info().generation && sub != "binding" && !meta::same_desire(new, old, has_status) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
-        meta::of(new).insert("generation".into(), generation.into());
+        meta::of(new).insert("generation", generation.into());
     }
     let patch = match source {
         Source::Patch(patch, _) => Some(patch),

@@ -17,12 +17,12 @@ use api::{ApiError, Value};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
-use serde_json::json;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
+use value::json;
 
 /// How long a watch lives that does not say: this and up to as much again, so that the watches of
 /// a fleet do not all come back at once.

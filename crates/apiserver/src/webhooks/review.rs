@@ -7,7 +7,7 @@ use admission::Operation;
 use api::{ApiError, Value};
 use base64::Engine;
 use http::StatusCode;
-use serde_json::json;
+use value::json;
 
 const GROUP: &str = "admission.k8s.io";
 /// Of one webhook; each is shortened to upstream's bound too.

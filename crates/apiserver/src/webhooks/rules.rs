@@ -95,7 +95,7 @@ fn selector(spec: &Value) -> Result<LabelSelector, String> {
     if spec.is_null() {
         return Ok(LabelSelector::everything());
     }
-    let spec = serde_json::from_value(spec.clone()).map_err(|error| error.to_string())?;
+    let spec = value::from_value(spec).map_err(|error| error.to_string())?;
     LabelSelector::from_spec(Some(&spec)).map_err(|error| error.to_string())
 }
 

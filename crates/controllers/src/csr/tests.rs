@@ -1,8 +1,8 @@
 use super::*;
-use api::Value;
 use api::k8s::ByteString;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use reconcile::sim::Sim;
+use serde_json::Value;
 
 /// A request by `user` for a certificate of `node`.
 fn csr(signer: &str, user: &str, groups: &[&str], node: &str, addresses: &[&str]) -> Value {

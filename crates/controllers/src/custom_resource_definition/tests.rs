@@ -1,8 +1,7 @@
 use super::*;
-use api::Value;
 use reconcile::Failure;
 use reconcile::sim::{Sim, crash_everywhere};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn crd(plural: &str, kind: &str) -> Value {
     json!({

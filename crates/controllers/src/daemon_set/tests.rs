@@ -1,7 +1,7 @@
 use super::*;
-use api::{Key, Value};
+use api::Key;
 use reconcile::sim::{Sim, crash_everywhere};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn set(strategy: Value) -> Value {
     json!({

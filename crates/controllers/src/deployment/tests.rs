@@ -1,8 +1,7 @@
 use super::*;
 use crate::replica_set::ReplicaSets;
-use api::Value;
 use reconcile::sim::{Sim, crash_everywhere};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn deployment(replicas: i32, image: &str) -> Value {
     json!({

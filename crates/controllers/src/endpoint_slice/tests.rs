@@ -1,9 +1,8 @@
 use super::*;
 use crate::endpoints::EndpointsObjects;
-use api::Value;
 use api::k8s::api::core::v1::Endpoints;
 use reconcile::sim::{Sim, crash_everywhere};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn service(extra: &Value) -> Value {
     let mut service = json!({

@@ -1,7 +1,6 @@
 use super::*;
-use api::Value;
 use reconcile::sim::{Sim, crash_everywhere};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn sim(spec: &Value) -> (Sim, Key) {
     let mut job = json!({

@@ -1,6 +1,6 @@
 use super::*;
-use api::Value;
 use reconcile::sim::{Sim, crash_everywhere};
+use serde_json::Value;
 
 fn node(name: &str, ready: &str) -> Value {
     let mut node = json!({ "metadata": { "name": name }, "spec": {}, "status": {} });

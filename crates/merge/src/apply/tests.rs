@@ -1,6 +1,6 @@
 use super::*;
 use api::Gvk;
-use serde_json::json;
+use value::json;
 
 const THEN: &str = "2026-01-01T00:00:00Z";
 const LATER: &str = "2026-01-01T00:01:00Z";

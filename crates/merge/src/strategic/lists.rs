@@ -1,8 +1,8 @@
 //! Merging lists: primitives as sets, objects by their merge key, and the order of the outcome.
 use super::{Member, PATCH, merge_maps, unknown_directive, without_directives, without_nulls};
 use crate::PatchError;
-use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
+use value::{Map, Value};
 
 type List = Vec<Value>;
 
@@ -46,7 +46,7 @@ pub(super) fn merge_lists(old: List, change: List, member: Member<'_>) -> Result
     enforce_order(merged, &order, &live, Some(key))
 }
 
-type Objects = Vec<Map<String, Value>>;
+type Objects = Vec<Map>;
 
 /// Carries out `$patch: delete` and `replace` among the elements; yields what is left of both.
 fn obey_directives(
@@ -146,14 +146,14 @@ pub(super) fn check_order(
     Ok(())
 }
 
-fn key_of(item: &Map<String, Value>, key: &str) -> Result<Value, PatchError> {
+fn key_of(item: &Map, key: &str) -> Result<Value, PatchError> {
     item.get(key).cloned().ok_or_else(|| {
         let shown = Value::Object(item.clone());
         PatchError::malformed(format!("map: {shown} does not contain declared merge key: {key}"))
     })
 }
 
-fn object(value: Value) -> Result<Map<String, Value>, PatchError> {
+fn object(value: Value) -> Result<Map, PatchError> {
     match value {
         Value::Object(members) => Ok(members),
         other => Err(PatchError::malformed(format!("expected a map, but received {other}"))),

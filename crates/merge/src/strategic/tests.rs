@@ -1,7 +1,7 @@
 use super::*;
 use api::Gvk;
-use serde_json::json;
 use std::{path::PathBuf, process::Command};
+use value::json;
 
 fn patched(document: Value, patch: Value) -> Result<Value, PatchError> {
     let version = document["apiVersion"].as_str().unwrap();

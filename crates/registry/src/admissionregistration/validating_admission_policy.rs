@@ -25,7 +25,7 @@ impl Resource for ValidatingAdmissionPolicies {
         policies::default(object);
     }
     fn prepare_create(&self, new: &mut Value) {
-        crate::at::set(new, "status", serde_json::json!({}));
+        crate::at::set(new, "status", value::json!({}));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         crate::at::restore(new, old, "status");

@@ -2,7 +2,7 @@
 use crate::at::{items_mut, set_default, sub};
 use crate::{At, names};
 use api::{FieldErrors, Value};
-use serde_json::json;
+use value::json;
 
 pub(super) fn default(object: &mut Value, mutating: bool) {
     for hook in items_mut(object, "webhooks") {

@@ -3,7 +3,7 @@ use crate::at::{items_mut, map_mut, restore, set, set_default, sub};
 use crate::cells::{columns, text};
 use crate::{Column, Info, Resource, Scope, Subresource};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct CustomResourceDefinitions;
 

@@ -3,7 +3,7 @@ use crate::at::{restore, set, set_default, sub};
 use crate::cells::{columns, find, text};
 use crate::{At, Column, Info, Resource, Scope, Subresource, names};
 use api::{FieldError, FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct ApiServices;
 

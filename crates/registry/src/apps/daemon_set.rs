@@ -6,7 +6,7 @@ use crate::core::pod::defaults;
 use crate::{At, Column, Info, Resource, Scope, Subresource};
 use crate::{ints, workload};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct DaemonSets;
 

@@ -6,7 +6,7 @@ use crate::core::pod::defaults;
 use crate::workload;
 use crate::{At, Column, Info, Resource, ScalePaths, Scope, Subresource};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct ReplicaSets;
 

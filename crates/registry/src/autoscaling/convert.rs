@@ -2,7 +2,7 @@
 //! annotations, as upstream does.
 use crate::at::{is_empty, map_mut, remove, set, sub};
 use api::Value;
-use serde_json::{Map, json};
+use value::{Map, json};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";

@@ -1,7 +1,7 @@
 //! What upstream fills in for an autoscaler.
 use crate::at::{is_empty, map_mut, set, set_default, sub};
 use api::Value;
-use serde_json::json;
+use value::json;
 
 pub(super) fn v2(object: &mut Value) {
     if map_mut(object, "spec").is_none() {

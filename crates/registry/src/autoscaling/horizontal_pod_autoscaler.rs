@@ -25,7 +25,7 @@ impl Resource for HorizontalPodAutoscalers {
         super::defaults::v2(object);
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({ "desiredReplicas": 0, "currentMetrics": null }));
+        set(new, "status", value::json!({ "desiredReplicas": 0, "currentMetrics": null }));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "status");
@@ -185,7 +185,7 @@ fn target(metric: &Value, now: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn shown() {

@@ -37,11 +37,7 @@ impl Resource for HorizontalPodAutoscalersV1 {
         }
     }
     fn prepare_create(&self, new: &mut Value) {
-        crate::at::set(
-            new,
-            "status",
-            serde_json::json!({ "currentReplicas": 0, "desiredReplicas": 0 }),
-        );
+        crate::at::set(new, "status", value::json!({ "currentReplicas": 0, "desiredReplicas": 0 }));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         crate::at::restore(new, old, "status");

@@ -3,7 +3,7 @@ use crate::at::{map_mut, restore, set, set_default, sub};
 use crate::cells::{columns, find, len, selector_or_none, since, template_columns, text, text_or};
 use crate::{At, Column, Info, Resource, Scope, Subresource};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct CronJobs;
 

@@ -4,7 +4,7 @@ use crate::cells::{columns, condition, find, int, selector_or_none, template_col
 use crate::core::pod::defaults;
 use crate::{At, Column, Info, Resource, Scope, Subresource, object};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct Jobs;
 

@@ -48,7 +48,7 @@ impl Resource for CertificateSigningRequests {
         &INFO
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({}));
+        set(new, "status", value::json!({}));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "spec");

@@ -29,7 +29,7 @@ impl Resource for PodCertificateRequests {
         }
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({}));
+        set(new, "status", value::json!({}));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "status");

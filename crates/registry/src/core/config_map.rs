@@ -76,7 +76,7 @@ pub(crate) fn validate_immutable(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn texts(new: Value, old: Option<Value>) -> Vec<String> {
         let errors = ConfigMaps.validate(&new, old.as_ref());

@@ -3,7 +3,7 @@ use crate::at::{map_mut, remove, restore, set, set_default};
 use crate::cells::{columns, find, text};
 use crate::{At, Column, Info, Resource, Scope, Subresource, Verbs, names};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct Namespaces;
 

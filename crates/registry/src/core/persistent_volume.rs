@@ -31,7 +31,7 @@ impl Resource for PersistentVolumes {
         super::pod::defaults::volume_source(spec);
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({ "phase": "Pending" }));
+        set(new, "status", value::json!({ "phase": "Pending" }));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "status");

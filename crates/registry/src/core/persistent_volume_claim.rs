@@ -38,7 +38,7 @@ impl Resource for PersistentVolumeClaims {
         }
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({ "phase": "Pending" }));
+        set(new, "status", value::json!({ "phase": "Pending" }));
         if let Some(spec) = sub(new, "spec") {
             sync_sources(spec);
         }

@@ -43,7 +43,7 @@ impl Resource for ReplicationControllers {
         super::pod::defaults::template(object);
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({ "replicas": 0 }));
+        set(new, "status", value::json!({ "replicas": 0 }));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "status");

@@ -98,7 +98,7 @@ fn json_key(data: &At, key: &str, errors: &mut FieldErrors) {
         return;
     }
     let bytes = STANDARD.decode(at.text()).unwrap_or_default();
-    if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
+    if let Err(error) = serde_json::from_slice::<value::Map>(&bytes) {
         errors.push(FieldError::invalid(at.path, "<secret contents redacted>", error.to_string()));
     }
 }
@@ -106,7 +106,7 @@ fn json_key(data: &At, key: &str, errors: &mut FieldErrors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn string_data_is_folded_in() {

@@ -6,7 +6,7 @@ use crate::at::{is_empty, items_mut, map_mut, remove, restore, set, set_default,
 use crate::cells::{columns, joined, labels, load_balancer, text, text_or};
 use crate::{At, Column, Info, Resource, Scope, Subresource, names};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) use validate::{port_or_name, validate_app_protocol};
 

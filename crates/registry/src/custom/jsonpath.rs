@@ -275,7 +275,7 @@ fn filtered(text: &str) -> Result<Step, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn paths_lead_to_values() {

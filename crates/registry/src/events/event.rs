@@ -128,7 +128,7 @@ fn renamed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn there_and_back() {

@@ -3,7 +3,7 @@ use crate::at::{restore, set};
 use crate::cells::{columns, len, load_balancer, text_or};
 use crate::{At, Column, Info, Resource, Scope, Subresource};
 use api::{FieldErrors, Gvk, Value};
-use serde_json::json;
+use value::json;
 
 pub(crate) struct Ingresses;
 

@@ -197,7 +197,7 @@ fn validate_backend(backend: &At, errors: &mut FieldErrors) {
 mod tests {
     use super::*;
     use api::Value;
-    use serde_json::json;
+    use value::json;
 
     fn texts(check: fn(&At, &mut FieldErrors), spec: &Value) -> Vec<String> {
         let mut errors = FieldErrors::new();

@@ -21,7 +21,7 @@ impl Resource for PodDisruptionBudgets {
         &INFO
     }
     fn prepare_create(&self, new: &mut Value) {
-        let status = serde_json::json!({ "currentHealthy": 0, "desiredHealthy": 0,
+        let status = value::json!({ "currentHealthy": 0, "desiredHealthy": 0,
             "disruptionsAllowed": 0, "expectedPods": 0 });
         set(new, "status", status);
     }

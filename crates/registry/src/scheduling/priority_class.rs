@@ -89,7 +89,7 @@ impl Resource for PriorityClasses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn values() {

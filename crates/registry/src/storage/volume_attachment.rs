@@ -20,7 +20,7 @@ impl Resource for VolumeAttachments {
         &INFO
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({ "attached": false }));
+        set(new, "status", value::json!({ "attached": false }));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "status");

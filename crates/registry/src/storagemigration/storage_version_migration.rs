@@ -20,7 +20,7 @@ impl Resource for StorageVersionMigrations {
         &INFO
     }
     fn prepare_create(&self, new: &mut Value) {
-        set(new, "status", serde_json::json!({}));
+        set(new, "status", value::json!({}));
     }
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         restore(new, old, "status");

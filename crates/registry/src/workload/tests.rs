@@ -1,7 +1,8 @@
 //! Tables of workloads.
 use crate::{RESOURCES, Resource};
 use api::Value;
-use serde_json::{Value as Json, json};
+use value::Value as Json;
+use value::json;
 
 fn row(plural: &str) -> &'static dyn Resource {
     *RESOURCES.iter().find(|row| row.info().plural == plural).unwrap()

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{apply_defaults, decode_json, decode_yaml};
-use serde_json::json;
+use value::json;
 
 fn gvk() -> Gvk {
     Gvk::fixed("example.com", "v1", "Pie")
@@ -259,7 +259,7 @@ fn equal_parts_are_one_node() {
     let part = json!({ "type": "object", "properties": {
         "name": { "type": "string", "description": "a" },
         "value": { "type": "string", "description": "b" } } });
-    let mut properties = serde_json::Map::new();
+    let mut properties = value::Map::new();
     for n in 0..100 {
         properties.insert(format!("p{n}"), part.clone());
     }

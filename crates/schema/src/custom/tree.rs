@@ -6,8 +6,8 @@ use crate::decode::{self, DecodeError, Decoded, State, float};
 use crate::finish::zero;
 use crate::graph::{Extra, TypeRef};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
 use std::fmt;
+use value::{Map, Number, Value};
 
 /// Decodes JSON. Depth is bounded at 128 levels.
 pub fn decode(bytes: &[u8], ty: TypeRef<'_>) -> Result<Decoded, DecodeError> {
@@ -77,24 +77,20 @@ impl Pruner {
         }
     }
 
-    fn object(
-        &mut self,
-        map: &mut Map<String, Value>,
-        ty: Option<TypeRef<'_>>,
-    ) -> Result<(), DecodeError> {
+    fn object(&mut self, map: &mut Map, ty: Option<TypeRef<'_>>) -> Result<(), DecodeError> {
         let mut dropped: Vec<String> = Vec::new();
         for (key, value) in map.iter_mut() {
             let length = self.push(key);
             match ty.and_then(|ty| Some((ty.child(key)?, ty))) {
                 Some((child, of)) if !std::ptr::eq(child.graph(), of.graph()) => {
                     if !self.metadata(value, child)? {
-                        dropped.push(key.clone());
+                        dropped.push(key.clone().to_string());
                     }
                 }
                 Some((child, of)) => {
                     let default = of.field(key).is_some_and(|(field, _)| field.default.is_some());
                     if value.is_null() && !child.node().nullable && !default && !is_any(child) {
-                        dropped.push(key.clone());
+                        dropped.push(key.clone().to_string());
                     } else {
                         self.value(value, Some(child))?;
                     }
@@ -102,7 +98,7 @@ impl Pruner {
                 None if keeps(ty) => {}
                 None => {
                     self.unknown.push(self.path.clone());
-                    dropped.push(key.clone());
+                    dropped.push(key.clone().to_string());
                 }
             }
             self.path.truncate(length);

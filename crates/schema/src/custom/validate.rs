@@ -5,8 +5,8 @@
 use super::{Accepts, Bound, Count, Rules};
 use crate::graph::{List, ListType, Scalar, Shape, TypeRef};
 use api::{FieldError, FieldErrors};
-use serde_json::{Map, Value, json};
 use std::collections::HashSet;
+use value::{Map, Value, json};
 
 /// No more than this is told of one object.
 const MAX_ERRORS: usize = 100;
@@ -180,13 +180,7 @@ impl Checker {
         }
     }
 
-    fn object(
-        &mut self,
-        map: &Map<String, Value>,
-        old: Option<&Value>,
-        ty: TypeRef<'_>,
-        rules: Option<&Rules>,
-    ) {
+    fn object(&mut self, map: &Map, old: Option<&Value>, ty: TypeRef<'_>, rules: Option<&Rules>) {
         for (key, value) in map {
             if let Some(child) = ty.child(key) {
                 let length = self.enter(key);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::builtin;
 use crate::proto::{decode_proto, decode_proto_body};
-use serde_json::json;
+use value::json;
 
 #[test]
 fn a_watch_frame_is_a_length_and_an_event_around_an_object() {

@@ -1,8 +1,8 @@
 //! Definitions of custom resources: what their own schemas say, in the dialect of the document.
 use super::{Dialect, PathInfo, Writer, gvk_value};
 use api::Gvk;
-use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use value::{Map, Text, Value, json};
 
 /// What is known of a custom resource besides its path.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +143,7 @@ fn v3(schema: &Value) -> Value {
     let mut out = map_parts(map, v3);
     let either = schema["x-kubernetes-int-or-string"] == true;
     if either && !out.contains_key("anyOf") && !out.contains_key("allOf") {
-        out.insert("anyOf".into(), json!([{ "type": "integer" }, { "type": "string" }]));
+        out.insert("anyOf", json!([{ "type": "integer" }, { "type": "string" }]));
     }
     out.into()
 }
@@ -179,8 +179,8 @@ fn v2(schema: &Value) -> Value {
     out.into()
 }
 
-fn map_parts(map: &Map<String, Value>, way: fn(&Value) -> Value) -> Map<String, Value> {
-    let part = |(name, value): (&String, &Value)| {
+fn map_parts(map: &Map, way: fn(&Value) -> Value) -> Map {
+    let part = |(name, value): (&Text, &Value)| {
         let value = match (name.as_str(), value) {
             ("properties", Value::Object(parts)) => {
                 parts.iter().map(|(name, part)| (name.clone(), way(part))).collect()

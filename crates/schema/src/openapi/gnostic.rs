@@ -3,7 +3,7 @@
 //! Driven by a table: for each message the JSON name of a field, its number and what it holds.
 use super::PathInfo;
 use crate::graph::Graph;
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 /// What a field of a message holds.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! The paths of a document: what can be done to each resource, and with which parameters.
 use super::{Dialect, PathInfo, SubPath, Writer, gvk_value};
 use api::Gvk;
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 const META: &str = "meta.k8s.io";
 const PATCHES: [&str; 5] = [
@@ -31,7 +31,7 @@ struct Action<'r> {
 
 impl Writer<'_> {
     /// The path that lists a group and version's resources.
-    pub(super) fn discovery(&mut self, group: &str, version: &str) -> Map<String, Value> {
+    pub(super) fn discovery(&mut self, group: &str, version: &str) -> Map {
         let root = root(group, version);
         let list = Gvk::fixed("", "v1", "APIResourceList");
         let content = self.kind(&list);
@@ -47,7 +47,7 @@ impl Writer<'_> {
     }
 
     /// Adds the paths of a resource and of its subresources.
-    pub(super) fn row(&mut self, row: &PathInfo, paths: &mut Map<String, Value>) {
+    pub(super) fn row(&mut self, row: &PathInfo, paths: &mut Map) {
         if let Some(custom) = &row.custom {
             self.custom(row, custom);
         }
@@ -107,13 +107,7 @@ impl Writer<'_> {
         }
     }
 
-    fn subresource(
-        &mut self,
-        row: &PathInfo,
-        item: &str,
-        sub: &SubPath,
-        paths: &mut Map<String, Value>,
-    ) {
+    fn subresource(&mut self, row: &PathInfo, item: &str, sub: &SubPath, paths: &mut Map) {
         let has = |verb: &str| sub.verbs.iter().any(|have| have == verb);
         let kind = &row.gvk.kind;
         let mut actions = Vec::new();
@@ -147,7 +141,7 @@ impl Writer<'_> {
         path: &str,
         suffix: &str,
         actions: Vec<Action<'_>>,
-        paths: &mut Map<String, Value>,
+        paths: &mut Map,
     ) {
         if actions.is_empty() {
             return;
@@ -160,7 +154,7 @@ impl Writer<'_> {
             }
         }
         parameters.push(self.parameter("pretty", "query"));
-        out.insert("parameters".into(), parameters.into());
+        out.insert("parameters", parameters.into());
         for action in actions {
             let operation = self.operation(row, &action, suffix);
             out.insert(action.method.to_owned(), operation);
@@ -184,13 +178,13 @@ impl Writer<'_> {
             _ => self.kind(answer),
         };
         let mut out = Map::new();
-        out.insert("description".into(), action.text.as_str().into());
-        out.insert("operationId".into(), id.into());
-        out.insert("tags".into(), json!([tag(group, version)]));
+        out.insert("description", action.text.as_str().into());
+        out.insert("operationId", id.into());
+        out.insert("tags", json!([tag(group, version)]));
         let produced = produced(action.name == "list", row.custom.is_some());
-        out.insert("responses".into(), self.responses(content, &produced));
-        out.insert("x-kubernetes-action".into(), action.name.into());
-        out.insert("x-kubernetes-group-version-kind".into(), gvk_value(action.gvk));
+        out.insert("responses", self.responses(content, &produced));
+        out.insert("x-kubernetes-action", action.name.into());
+        out.insert("x-kubernetes-group-version-kind", gvk_value(action.gvk));
         let names: &[&str] = match action.name {
             "list" => &LIST,
             "deletecollection" => &LIST[..LIST.len() - 1],
@@ -219,11 +213,11 @@ impl Writer<'_> {
             self.body(schema, kinds, required, &mut out, &mut parameters);
         }
         if self.dialect == Dialect::V2 {
-            out.insert("produces".into(), json!(produced));
-            out.insert("schemes".into(), json!(["https"]));
+            out.insert("produces", json!(produced));
+            out.insert("schemes", json!(["https"]));
         }
         if !parameters.is_empty() {
-            out.insert("parameters".into(), parameters.into());
+            out.insert("parameters", parameters.into());
         }
         out.into()
     }
@@ -233,7 +227,7 @@ impl Writer<'_> {
         schema: Value,
         kinds: &[&str],
         required: bool,
-        out: &mut Map<String, Value>,
+        out: &mut Map,
         parameters: &mut Vec<Value>,
     ) {
         match self.dialect {
@@ -243,10 +237,10 @@ impl Writer<'_> {
                     body["required"] = true.into();
                 }
                 parameters.insert(0, body);
-                out.insert("consumes".into(), json!(kinds));
+                out.insert("consumes", json!(kinds));
             }
             Dialect::V3 => {
-                let content: Map<String, Value> = kinds
+                let content: Map = kinds
                     .iter()
                     .map(|kind| ((*kind).to_owned(), json!({"schema": schema})))
                     .collect();
@@ -254,7 +248,7 @@ impl Writer<'_> {
                 if required {
                     body["required"] = true.into();
                 }
-                out.insert("requestBody".into(), body);
+                out.insert("requestBody", body);
             }
         }
     }
@@ -266,7 +260,7 @@ impl Writer<'_> {
                 "401": {"description": "Unauthorized"},
             }),
             Dialect::V3 => {
-                let content: Map<String, Value> = produced
+                let content: Map = produced
                     .iter()
                     .map(|kind| ((*kind).to_owned(), json!({"schema": schema})))
                     .collect();

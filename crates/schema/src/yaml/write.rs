@@ -1,6 +1,6 @@
 //! Writes a JSON value as block YAML, keys sorted, as `kubectl -o yaml` shows objects.
-use serde_json::Value;
 use std::fmt::Write;
+use value::Value;
 
 /// The value as one document that reads back as the same value.
 pub fn to_yaml(value: &Value) -> String {
@@ -109,7 +109,7 @@ fn is_plain(text: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn blocks_nest_and_scalars_are_quoted() {

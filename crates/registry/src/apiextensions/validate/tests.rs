@@ -2,7 +2,7 @@
 use crate::Resource;
 use crate::apiextensions::custom_resource_definition::CustomResourceDefinitions;
 use api::Value;
-use serde_json::json;
+use value::json;
 
 fn made(change: impl FnOnce(&mut Value)) -> Value {
     let mut crd = json!({ "metadata": { "name": "pies.example.com" }, "spec": {

@@ -2,7 +2,7 @@
 use crate::at::{items_mut, map_mut, set, set_default, sub};
 use crate::quantities::{canonical, canonical_list, canonical_resources, fill};
 use api::Value;
-use serde_json::json;
+use value::json;
 
 /// Defaults of a pod itself: those of a template, and what only pods get.
 pub(crate) fn pod(pod: &mut Value) {

@@ -3,8 +3,8 @@ use crate::at::{items_mut, restore, set, sub};
 use crate::quantities;
 use crate::{At, cells};
 use api::{Quantity, Value};
-use serde_json::{Map, json};
 use std::collections::BTreeMap;
+use value::{Map, json};
 
 pub(crate) fn create(pod: &mut Value) {
     pod_level_resources(pod);
@@ -178,7 +178,7 @@ fn match_label_keys(pod: &mut Value) {
     }
 }
 
-fn add_requirements(term: &mut Value, labels: &Map<String, Value>) {
+fn add_requirements(term: &mut Value, labels: &Map) {
     let mut added = Vec::new();
     for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
         for key in term[field].as_array().into_iter().flatten().filter_map(Value::as_str) {

@@ -1,7 +1,7 @@
 //! Tables of pods: what is filled in, and what is shown.
 use super::*;
 use crate::Resource;
-use serde_json::json;
+use value::json;
 
 fn defaulted(mut pod: Value) -> Value {
     Pods.default(&mut pod);

@@ -4,7 +4,7 @@ use crate::core::endpoints::validate_reachable;
 use crate::meta::validate_labels;
 use crate::{At, names};
 use api::{FieldError, FieldErrors, Value};
-use serde_json::json;
+use value::json;
 
 pub(super) fn service(new: &Value, old: Option<&Value>) -> FieldErrors {
     let (spec, mut errors) = (At::root(new).get("spec"), FieldErrors::new());

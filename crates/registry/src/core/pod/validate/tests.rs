@@ -2,7 +2,7 @@
 use crate::Resource;
 use crate::core::pod::Pods;
 use api::Value;
-use serde_json::json;
+use value::json;
 
 fn pod(change: impl FnOnce(&mut Value)) -> Value {
     let mut pod = json!({ "metadata": { "name": "p", "namespace": "n" },

@@ -158,7 +158,7 @@ fn differences(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
             let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
             for key in keys {
                 let none = Value::Null;
-                let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let at = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
                 let (a, b) = (a.get(key).unwrap_or(&none), b.get(key).unwrap_or(&none));
                 differences(&at, a, b, lines);
             }
