@@ -128,6 +128,18 @@ impl Client {
     ) -> Result<Value, Error> {
         self.json(Method::POST, &resource.collection(namespace), Some(encode(object)?)).await
     }
+    /// As [`Self::create_value`], for who has no use for the answer.
+    pub async fn send_value(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        object: &Value,
+    ) -> Result<(), Error> {
+        let path = resource.collection(namespace);
+        let body = Some(encode(object)?);
+        let request = self.json_request(Method::POST, &path, body, "application/json")?;
+        self.send(request).await.map(drop)
+    }
     /// Creates a subresource, such as a pod's `binding` or `eviction`.
     pub async fn create_sub(
         &self,
@@ -268,14 +280,23 @@ impl Client {
         body: Option<Bytes>,
         accept: &'static str,
     ) -> Result<T, Error> {
+        let request = self.json_request(method, path, body, accept)?;
+        decode(&self.whole(request).await?)
+    }
+    fn json_request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        accept: &'static str,
+    ) -> Result<Request<Bytes>, Error> {
         let mut request = self.request(method, path).header(header::ACCEPT, accept);
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request
+        request
             .body(body.unwrap_or_default())
-            .map_err(|error| Error::Request(error.to_string()))?;
-        decode(&self.whole(request).await?)
+            .map_err(|error| Error::Request(error.to_string()))
     }
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(path).header(header::USER_AGENT, &*self.user_agent)

@@ -158,7 +158,22 @@ fn decode<K: DeserializeOwned>(line: &Bytes) -> Result<WatchEvent<K>, Error> {
     })
 }
 
+/// An event as servers write nearly all of them: only the object in it need be read. Should more
+/// follow the object, reading it will tell.
+fn usual(line: &Bytes) -> Option<WatchEvent<Bytes>> {
+    let heads: [(&[u8], fn(Bytes) -> WatchEvent<Bytes>); 3] = [
+        (br#"{"type":"ADDED","object":{"#, WatchEvent::Added),
+        (br#"{"type":"MODIFIED","object":{"#, WatchEvent::Modified),
+        (br#"{"type":"DELETED","object":{"#, WatchEvent::Deleted),
+    ];
+    let (head, event) = heads.into_iter().find(|(head, _)| line.starts_with(head))?;
+    line.ends_with(b"}}").then(|| event(line.slice(head.len() - 1..line.len() - 1)))
+}
+
 fn take_apart(line: &Bytes) -> Result<WatchEvent<Bytes>, Error> {
+    if let Some(event) = usual(line) {
+        return Ok(event);
+    }
     let wire: Wire<'_> = serde_json::from_slice(line).map_err(Error::Decode)?;
     let object = line.slice_ref(wire.object.get().as_bytes());
     Ok(match wire.r#type {

@@ -95,8 +95,7 @@ impl Writer {
     ) -> Result<(), client::Error> {
         let event = self.event(name, note, message, count, now);
         let resource = Resource::of::<Event>();
-        self.client.create_value(&resource, Some(namespace(note)), &event).await?;
-        Ok(())
+        self.client.send_value(&resource, Some(namespace(note)), &event).await
     }
     fn event(&self, name: &str, note: &Note, message: &str, count: u32, now: Now) -> Value {
         let mut event = json!({

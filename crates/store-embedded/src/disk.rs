@@ -73,10 +73,25 @@ pub(crate) struct Disk {
     _lock: File,
 }
 
-/// The tree of all entries, and the log of what it does not have on disk yet.
+/// The tree of all entries, and what it does not have on disk yet.
 struct Engine {
+    // Let go first: the tree closes when no transaction is open.
+    ahead: Mutex<Ahead>,
     tree: Database,
-    log: Mutex<Log>,
+}
+
+/// What was acknowledged since the tree was synced: the log has it on disk.
+struct Ahead {
+    /// Holds what no reader has asked for yet: its commit waits for that, or for the sync.
+    open: Option<Open>,
+    log: Log,
+}
+
+/// A transaction that goes on over many batches.
+pub(crate) struct Open {
+    pub(crate) transaction: WriteTransaction,
+    /// The last revision in it.
+    revision: Revision,
 }
 
 impl Disk {
@@ -136,39 +151,66 @@ impl Disk {
         self.engine.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All that was acknowledged; waits for the batch that is under way.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         let engine = self.engine();
         let engine = engine.as_ref().ok_or_else(|| closed(&self.dir))?;
+        if let Some(open) = engine.ahead().open.take() {
+            open.finish(Durability::None).map_err(classify)?;
+        }
         Snapshot::of(&engine.tree).map_err(classify)
     }
 
-    pub(crate) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
-        self.engine().as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_write()
-    }
-
-    /// Makes a batch durable, then visible to readers: with the log, or where that has no place
-    /// for it with the whole tree. `room` is what the tree may need of the disk for it.
-    pub(crate) fn commit(
+    /// Takes a batch in: `write` puts it into the tree and yields what the log is told of it, with
+    /// its last revision; nothing if nothing changed. It is durable when this returns: by the log,
+    /// or where that has no place for it with the whole tree. `room` is what the tree may need of
+    /// the disk for it. After an error the engine must be opened anew.
+    pub(crate) fn write(
         &self,
-        transaction: WriteTransaction,
-        batch: &[u8],
         room: u64,
-    ) -> Result<(), redb::Error> {
+        write: impl FnOnce(&WriteTransaction) -> Result<Option<(Revision, Vec<u8>)>, redb::Error>,
+    ) -> Result<Option<Vec<u8>>, redb::Error> {
         let engine = self.engine();
-        let mut log = engine.as_ref().ok_or(redb::Error::DatabaseClosed)?.log();
-        if !log.append(batch)? {
-            return sync(transaction, &mut log);
+        let engine = engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        let mut ahead = engine.ahead();
+        let mut open = match ahead.open.take() {
+            Some(open) => open,
+            None => Open { transaction: engine.tree.begin_write()?, revision: Revision(0) },
+        };
+        // What is in the transaction and not in the log goes with it, should this fail.
+        let Some((revision, batch)) = write(&open.transaction)? else {
+            match open.revision {
+                Revision(0) => open.transaction.abort()?,
+                _ => ahead.open = Some(open),
+            }
+            return Ok(None);
+        };
+        open.revision = revision;
+        if ahead.log.append(&batch)? {
+            ahead.log.owed += room;
+            ahead.open = Some(open);
+        } else {
+            open.finish(Durability::Immediate)?;
+            ahead.log.restart();
         }
-        log.owed += room;
-        Ok(transaction.commit()?)
+        Ok(Some(batch))
     }
 
     /// Brings to the tree's file what only the log has on disk.
     pub(crate) fn checkpoint(&self) -> Result<(), redb::Error> {
         let engine = self.engine();
         let engine = engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
-        let mut log = engine.log();
-        if log.owed == 0 { Ok(()) } else { sync(engine.begin_write()?, &mut log) }
+        let mut ahead = engine.ahead();
+        if ahead.log.owed == 0 {
+            return Ok(());
+        }
+        match ahead.open.take() {
+            Some(open) => open.finish(Durability::Immediate)?,
+            // Readers have had it committed already.
+            None => commit(engine.tree.begin_write()?, Durability::Immediate)?,
+        }
+        ahead.log.restart();
+        Ok(())
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -178,7 +220,7 @@ impl Disk {
     /// Whether the tree has room for `bytes` more; where what it still owes takes too much, that
     /// is brought to its file first.
     pub(crate) fn make_room(&self, bytes: u64) -> Result<Result<(), Error>, redb::Error> {
-        let owed = self.engine().as_ref().map_or(0, |engine| engine.log().owed);
+        let owed = self.engine().as_ref().map_or(0, |engine| engine.ahead().log.owed);
         let room = self.check_room(owed.saturating_add(bytes));
         if room.is_ok() || owed == 0 || self.check_room(0).is_err() {
             return Ok(room);
@@ -238,7 +280,7 @@ impl Disk {
             self.sync_dir()?;
             upgrade(&tree).map_err(failed)?;
         }
-        Ok(Engine { tree, log: Mutex::new(log) })
+        Ok(Engine { tree, ahead: Mutex::new(Ahead { open: None, log }) })
     }
 
     /// Sets room aside, when there is enough.
@@ -316,33 +358,27 @@ impl Disk {
 }
 
 impl Engine {
-    /// A transaction whose commit shows it to readers and syncs nothing.
-    fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
-        begin_write(&self.tree)
-    }
-
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn begin_write(tree: &Database) -> Result<WriteTransaction, redb::Error> {
-    let mut transaction = tree.begin_write()?;
-    transaction.set_durability(Durability::None)?;
-    Ok(transaction)
+impl Open {
+    fn finish(self, durability: Durability) -> Result<(), redb::Error> {
+        self.transaction.open_table(META)?.insert(REVISION, self.revision.0)?;
+        commit(self.transaction, durability)
+    }
 }
 
-/// Commits with all that was committed before, onto the disk.
-fn sync(mut transaction: WriteTransaction, log: &mut Log) -> Result<(), redb::Error> {
-    transaction.set_durability(Durability::Immediate)?;
-    transaction.commit()?;
-    log.restart();
-    Ok(())
+/// Without durability, what is committed is shown to readers and synced with the next that has it.
+fn commit(mut transaction: WriteTransaction, durability: Durability) -> Result<(), redb::Error> {
+    transaction.set_durability(durability)?;
+    Ok(transaction.commit()?)
 }
 
 /// Does again what the log tells of and the tree lost, and leaves the log where it ends.
 fn replay(tree: &Database, log: &mut Log) -> Result<(), redb::Error> {
-    let transaction = begin_write(tree)?;
+    let transaction = tree.begin_write()?;
     let mut meta = transaction.open_table(META)?;
     let mut entries = transaction.open_table(ENTRIES)?;
     let mut last = meta.get(REVISION)?.map_or(0, |revision| revision.value());
@@ -366,7 +402,7 @@ fn replay(tree: &Database, log: &mut Log) -> Result<(), redb::Error> {
     log.confirm(&end)?;
     meta.insert(REVISION, last)?;
     drop((meta, entries));
-    Ok(transaction.commit()?)
+    commit(transaction, Durability::None)
 }
 
 /// From the format before the log.

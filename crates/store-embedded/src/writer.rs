@@ -1,7 +1,7 @@
 //! The one thread that writes. It takes what waits, tries it in order inside one transaction, has
 //! it on disk, shows the changes to watchers and answers.
 use crate::OpenError;
-use crate::disk::{self, Disk, ENTRIES, META, REVISION};
+use crate::disk::{self, Disk, ENTRIES};
 use crate::log;
 use bytes::Bytes;
 use redb::Table;
@@ -54,6 +54,10 @@ impl Writer {
 
     /// Runs until there is nobody left who could send.
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        // Where processors are busy, it does so with more writes to sync at once.
+        if let Err(error) = sys::process::wait_for_a_turn() {
+            tracing::debug!(%error, "the store's writer keeps the usual turns");
+        }
         let mut batch = Vec::new();
         while queue.blocking_recv_many(&mut batch, self.batch) > 0 {
             let (writes, replies): (Vec<_>, Vec<_>) =
@@ -103,30 +107,33 @@ impl Writer {
         last: &mut Revision,
     ) -> Result<Answers, redb::Error> {
         let before = *last;
-        let transaction = self.disk.begin_write()?;
-        let mut entries = transaction.open_table(ENTRIES)?;
-        let mut changes = Vec::new();
         let mut answers = Vec::with_capacity(writes.len());
-        for write in writes {
-            answers.push(match write {
-                Write::Put { key, value, expect } => {
-                    put(&mut entries, &mut changes, last, key, value, expect)?
-                }
-                Write::Delete { key, expect } => {
-                    delete(&mut entries, &mut changes, last, key, expect)?
-                }
-            });
+        let mut batch = std::mem::take(&mut self.logged);
+        let window = &self.window;
+        let written = self.disk.write(room, |transaction| {
+            let mut entries = transaction.open_table(ENTRIES)?;
+            let mut changes = Vec::new();
+            for write in writes {
+                answers.push(match write {
+                    Write::Put { key, value, expect } => {
+                        put(&mut entries, &mut changes, last, key, value, expect)?
+                    }
+                    Write::Delete { key, expect } => {
+                        delete(&mut entries, &mut changes, last, key, expect)?
+                    }
+                });
+            }
+            if *last == before {
+                return Ok(None);
+            }
+            log::encode(&changes, &mut batch);
+            window.stage(changes);
+            Ok(Some((*last, batch)))
+        })?;
+        if let Some(batch) = written {
+            self.logged = batch;
+            self.window.reveal();
         }
-        drop(entries);
-        if *last == before {
-            transaction.abort()?;
-            return Ok(answers);
-        }
-        transaction.open_table(META)?.insert(REVISION, last.0)?;
-        log::encode(&changes, &mut self.logged);
-        self.window.stage(changes);
-        self.disk.commit(transaction, &self.logged, room)?;
-        self.window.reveal();
         Ok(answers)
     }
 

@@ -310,3 +310,12 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     }
     Ok(())
 }
+/// The calling thread, when it wakes up, lets who has the processor finish its turn
+/// (`SCHED_BATCH`). It gets its share all the same.
+pub fn wait_for_a_turn() -> io::Result<()> {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the pointer is to a value that lives through the call; 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none) }.into())?;
+    Ok(())
+}
+

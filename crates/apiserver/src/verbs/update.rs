@@ -343,8 +343,11 @@ fn prepare(context: &Context, source: &Source, new: &mut Value, old: &Value) {
     } else {
         row.prepare_subresource(sub, new, old);
     }
-    // That a pod is put on a node is no change of what is wanted of it.
-    if row.info().generation && sub != "binding" && !meta::same_desire(new, old, has_status) {
+    // That a pod is put on a node is no change of what is wanted of it, and nobody owns it.
+    if sub == "binding" {
+        return;
+    }
+    if row.info().generation && !meta::same_desire(new, old, has_status) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
         meta::of(new).insert("generation", generation.into());
     }
