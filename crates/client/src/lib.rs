@@ -294,9 +294,7 @@ impl Client {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        request
-            .body(body.unwrap_or_default())
-            .map_err(|error| Error::Request(error.to_string()))
+        request.body(body.unwrap_or_default()).map_err(|error| Error::Request(error.to_string()))
     }
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(path).header(header::USER_AGENT, &*self.user_agent)

@@ -128,6 +128,10 @@ pub fn track_update(
 ) {
     let mut managers = known_managers(old, new, manager);
     remove_managed(new);
+    if old.is_none() && managers.is_empty() {
+        let fields = typed::written(Some(&nothing(ty)), new, ty, [ignored, stripped()].map(Some));
+        return managed::write_first(new, &id(manager, Operation::Update), manager, fields);
+    }
     let mut compared = match old {
         Some(old) => typed::compare_unmanaged(old, new, ty),
         None => typed::compare(&nothing(ty), new, ty),

@@ -5,7 +5,7 @@
 //! spellings of one element are one.
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::fmt;
-use value::{Map, Value};
+use value::{Map, Text, Value};
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +51,7 @@ impl Elem {
         }
     }
 
-    fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         match self {
             Elem::Field(name) => format!("f:{name}"),
             Elem::Key(keys) => format!("k:{keys}"),
@@ -95,6 +95,12 @@ impl fmt::Display for Elem {
 impl Set {
     pub fn is_empty(&self) -> bool {
         !self.here && self.kids.is_empty()
+    }
+
+    /// What goes on from a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&Set> {
+        // Most have none, and need no name to look for.
+        (!self.kids.is_empty()).then(|| self.kids.get(&Elem::Field(name.to_owned()))).flatten()
     }
 
     /// The set of these paths of fields.
@@ -238,15 +244,15 @@ impl Set {
     }
 
     pub fn encode(&self) -> Value {
-        let mut fields = Map::new();
-        if self.here && !self.kids.is_empty() {
-            fields.insert(".".to_owned(), Value::Object(Map::new()));
-        }
-        for (elem, kid) in &self.kids {
-            fields.insert(elem.encode(), kid.encode());
-        }
-        Value::Object(fields)
+        let kids = self.kids.iter().map(|(elem, kid)| (Text::from(elem.encode()), kid.encode()));
+        let here = (self.here && !self.kids.is_empty()).then(here);
+        here.into_iter().chain(kids).collect()
     }
+}
+
+/// How `FieldsV1` says of a path that goes on that it is a member itself.
+pub(crate) fn here() -> (Text, Value) {
+    (Text::new_static("."), Value::Object(Map::new()))
 }
 
 #[cfg(test)]

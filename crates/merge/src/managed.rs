@@ -1,4 +1,5 @@
 //! `metadata.managedFields`: who set which fields.
+use crate::apply::Manager;
 use crate::fields::Set;
 use std::{collections::BTreeMap, fmt};
 use value::{Map, Value};
@@ -103,21 +104,39 @@ pub(crate) fn write(object: &mut Value, managers: &Managers) {
     metadata.insert("managedFields".to_owned(), Value::Array(entries));
 }
 
+/// The only entry of a new object.
+pub(crate) fn write_first(
+    object: &mut Value,
+    id: &Id,
+    manager: &Manager<'_>,
+    fields: Option<Value>,
+) {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    if let (Some(metadata), Some(fields)) = (metadata, fields) {
+        let entry = entry(id, manager.api_version, Some(manager.time), fields);
+        metadata.insert("managedFields", Value::Array(vec![entry]));
+    }
+}
+
 fn encode(id: &Id, owned: &Owned) -> Value {
+    entry(id, &owned.api_version, owned.time.as_deref(), owned.set.encode())
+}
+
+fn entry(id: &Id, api_version: &str, time: Option<&str>, fields: Value) -> Value {
     let operation = match id.operation {
         Operation::Apply => "Apply",
         Operation::Update => "Update",
     };
-    let mut entry = Map::new();
-    let mut put = |name: &str, value: Value| entry.insert(name.to_owned(), value);
+    let mut entry = Map::with_capacity(7);
+    let mut put = |name: &str, value: Value| entry.insert(name, value);
+    put("apiVersion", api_version.into());
+    put("fieldsType", "FieldsV1".into());
+    put("fieldsV1", fields);
     put("manager", id.manager.as_str().into());
     put("operation", operation.into());
-    put("apiVersion", owned.api_version.as_str().into());
-    if let Some(time) = &owned.time {
-        put("time", time.as_str().into());
+    if let Some(time) = time {
+        put("time", time.into());
     }
-    put("fieldsType", "FieldsV1".into());
-    put("fieldsV1", owned.set.encode());
     if !id.subresource.is_empty() {
         put("subresource", id.subresource.as_str().into());
     }

@@ -2,10 +2,10 @@
 //! two, one merged into another, and what an applier let go of taken out.
 //!
 //! A type that the schema does not know is deduced from the value: maps are granular, lists atomic.
-use crate::fields::{Elem, Set};
+use crate::fields::{Elem, Set, here};
 use schema::{Extra, ListType, Scalar, Shape, TypeRef};
 use std::collections::{BTreeMap, BTreeSet};
-use value::{Map, Value};
+use value::{Map, Text, Value};
 
 type Ty<'g> = Option<TypeRef<'g>>;
 
@@ -253,11 +253,8 @@ pub(crate) fn compare_unmanaged(old: &Value, new: &Value, ty: Ty<'_>) -> Compare
     out
 }
 
-fn differences(old: Option<&Value>, new: Option<&Value>, ty: Ty<'_>) -> Compared {
-    let mut out = Compared::default();
-    if old == new {
-        return out;
-    }
+/// The form of two values, which is a leaf's also where one does not have the other's.
+fn form_of_both<'g>(old: Option<&Value>, new: Option<&Value>, ty: Ty<'g>) -> Form<'g> {
     let shape_of = new.or(old).filter(|value| !value.is_null()).or(old).unwrap_or(&Value::Null);
     let form = form(ty, shape_of);
     let both_empty = old.is_none_or(is_empty) && new.is_none_or(is_empty);
@@ -266,10 +263,19 @@ fn differences(old: Option<&Value>, new: Option<&Value>, ty: Ty<'_>) -> Compared
         Form::Set | Form::Keyed(_) => !value.is_array() && !value.is_null(),
         Form::Leaf => false,
     };
-    let leaf = matches!(form, Form::Leaf)
-        || both_empty
-        || old.is_some_and(misfit)
-        || new.is_some_and(misfit);
+    match both_empty || old.is_some_and(misfit) || new.is_some_and(misfit) {
+        true => Form::Leaf,
+        false => form,
+    }
+}
+
+fn differences(old: Option<&Value>, new: Option<&Value>, ty: Ty<'_>) -> Compared {
+    let mut out = Compared::default();
+    if old == new {
+        return out;
+    }
+    let form = form_of_both(old, new, ty);
+    let leaf = matches!(form, Form::Leaf);
     match (old, new) {
         (None, _) => out.added.here = true,
         (_, None) => out.removed.here = true,
@@ -299,6 +305,55 @@ fn differences(old: Option<&Value>, new: Option<&Value>, ty: Ty<'_>) -> Compared
         }
     }
     out
+}
+
+/// What [`compare`] finds added or modified, as `FieldsV1`, without a set of it in between. Of
+/// `without`, the first are trees that do not count, the second single members.
+pub(crate) fn written(
+    old: Option<&Value>,
+    new: &Value,
+    ty: Ty<'_>,
+    without: [Option<&Set>; 2],
+) -> Option<Value> {
+    if old == Some(new) || without[0].is_some_and(|trees| trees.here) {
+        return None;
+    }
+    let form = form_of_both(old, Some(new), ty);
+    let leaf = matches!(form, Form::Leaf);
+    let member = match old {
+        None => true,
+        Some(old) => leaf && !same(old, new),
+    };
+    let member = member && !without[1].is_some_and(|members| members.here);
+    let mut fields: Vec<(Text, Value)> = Vec::new();
+    match form {
+        Form::Leaf => {}
+        Form::Members => {
+            let old = old.and_then(Value::as_object);
+            for (name, new) in new.as_object().into_iter().flatten() {
+                let without = without.map(|set| set.and_then(|set| set.field(name)));
+                let old = old.and_then(|old| old.get(name));
+                if let Some(kid) = written(old, new, child(ty, name), without) {
+                    fields.push((value::format_text!("f:{name}"), kid));
+                }
+            }
+        }
+        form => {
+            let (old, new) = (items(&form, ty, old), items(&form, ty, Some(new)));
+            for (key, new) in new {
+                if let Some(kid) = written(old.get(&key).copied(), new, elem(ty), [None; 2]) {
+                    fields.push((key.encode().into(), kid));
+                }
+            }
+        }
+    }
+    if fields.is_empty() {
+        return member.then(|| Value::Object(Map::new()));
+    }
+    if member {
+        fields.push(here());
+    }
+    Some(Value::Object(fields.into_iter().collect()))
 }
 
 /// Every member that one of the objects has, as it is in both.

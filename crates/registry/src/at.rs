@@ -2,7 +2,9 @@
 //!
 //! Every reader is total: what is not there reads as empty, zero or false, as in upstream's types.
 use api::{FieldError, FieldErrors, Value};
-use value::Map;
+use std::fmt;
+use std::rc::Rc;
+use value::{Map, Text};
 
 static NULL: Value = Value::Null;
 
@@ -10,12 +12,64 @@ static NULL: Value = Value::Null;
 #[derive(Debug, Clone)]
 pub struct At<'a> {
     pub value: &'a Value,
-    pub path: String,
+    pub path: Path,
+}
+
+/// A field path, whose text is made when there is something to say of it.
+#[derive(Debug, Clone)]
+pub enum Path {
+    From(Text),
+    Below(Rc<(Path, Step)>),
+}
+
+#[derive(Debug)]
+pub enum Step {
+    /// Or a dotted way down.
+    Field(Text),
+    Index(usize),
+    Key(Text),
+}
+
+impl Path {
+    fn below(&self, step: Step) -> Self {
+        Self::Below(Rc::new((self.clone(), step)))
+    }
+    /// The object itself.
+    fn is_root(&self) -> bool {
+        matches!(self, Self::From(text) if text.is_empty())
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, step) = match self {
+            Self::From(text) => return f.write_str(text),
+            Self::Below(step) => &**step,
+        };
+        match step {
+            Step::Field(field) if before.is_root() => f.write_str(field),
+            Step::Field(field) => write!(f, "{before}.{field}"),
+            Step::Index(index) => write!(f, "{before}[{index}]"),
+            Step::Key(key) => write!(f, "{before}[{key}]"),
+        }
+    }
+}
+
+impl From<&Path> for String {
+    fn from(path: &Path) -> Self {
+        path.to_string()
+    }
+}
+
+impl From<Path> for String {
+    fn from(path: Path) -> Self {
+        path.to_string()
+    }
 }
 
 impl<'a> At<'a> {
     pub fn new(value: &'a Value, path: impl Into<String>) -> Self {
-        Self { value, path: path.into() }
+        Self { value, path: Path::From(path.into().into()) }
     }
     /// The object itself: the paths of its fields have no prefix.
     pub fn root(value: &'a Value) -> Self {
@@ -23,7 +77,7 @@ impl<'a> At<'a> {
     }
     /// The path of a field.
     pub fn child(&self, field: &str) -> String {
-        if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
+        self.path.below(Step::Field(field.into())).to_string()
     }
     /// A field, or a dotted way down.
     pub fn get(&self, fields: &str) -> At<'a> {
@@ -31,24 +85,26 @@ impl<'a> At<'a> {
         for field in fields.split('.') {
             value = value.get(field).unwrap_or(&NULL);
         }
-        At { value, path: self.child(fields) }
+        At { value, path: self.path.below(Step::Field(fields.into())) }
     }
     /// The value under a map's key, with the path `at[key]`.
     pub fn key(&self, key: &str) -> At<'a> {
         let value = self.value.get(key).unwrap_or(&NULL);
-        At { value, path: format!("{}[{key}]", self.path) }
+        At { value, path: self.path.below(Step::Key(key.into())) }
     }
     pub fn items(&self) -> impl Iterator<Item = At<'a>> + use<'a> {
         let path = self.path.clone();
         let items = self.value.as_array().map_or(&[][..], Vec::as_slice);
-        items.iter().enumerate().map(move |(i, value)| At { value, path: format!("{path}[{i}]") })
+        let items = items.iter().enumerate();
+        items.map(move |(index, value)| At { value, path: path.below(Step::Index(index)) })
     }
     /// Keys and values of a map, each at `at[key]`.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, At<'a>)> + use<'a> {
         let path = self.path.clone();
         let entries = self.value.as_object().into_iter().flatten();
-        entries
-            .map(move |(key, value)| (key.as_str(), At { value, path: format!("{path}[{key}]") }))
+        entries.map(move |(key, value)| {
+            (key.as_str(), At { value, path: path.below(Step::Key(key.clone())) })
+        })
     }
     pub fn is_set(&self) -> bool {
         !self.value.is_null()
@@ -250,7 +306,7 @@ mod tests {
     fn paths() {
         let object = json!({ "spec": { "list": [{ "m": { "k": 1 } }] } });
         let item = At::root(&object).get("spec.list").items().next().unwrap();
-        assert_eq!(item.get("m").key("k").path, "spec.list[0].m[k]");
+        assert_eq!(item.get("m").key("k").path.to_string(), "spec.list[0].m[k]");
         assert_eq!(item.get("nothing").text(), "");
     }
 }

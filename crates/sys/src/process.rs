@@ -318,4 +318,3 @@ pub fn wait_for_a_turn() -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none) }.into())?;
     Ok(())
 }
-

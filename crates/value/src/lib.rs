@@ -12,7 +12,7 @@ mod serde;
 pub use index::Index;
 pub use map::{Entry, Map};
 pub use serde_json::Number;
-pub use smol_str::SmolStr as Text;
+pub use smol_str::{SmolStr as Text, format_smolstr as format_text};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Value {
@@ -25,15 +25,70 @@ pub enum Value {
     Object(Map),
 }
 
-/// As `serde_json::json!`.
+/// As `serde_json::json!`: JSON with expressions in it.
+///
+/// # Panics
+/// For what cannot be said in JSON: maps with keys that are no texts.
 #[macro_export]
 macro_rules! json {
-    ($($json:tt)+) => { $crate::Value::from($crate::made::json!($($json)+)) };
+    (null) => { $crate::Value::Null };
+    ([]) => { $crate::Value::Array(::std::vec::Vec::new()) };
+    ([ $($list:tt)+ ]) => {{
+        let mut list = ::std::vec::Vec::new();
+        $crate::json_list!(list $($list)+);
+        $crate::Value::Array(list)
+    }};
+    ({}) => { $crate::Value::Object($crate::Map::new()) };
+    ({ $($map:tt)+ }) => {{
+        let mut map = $crate::Map::new();
+        $crate::json_map!(map $($map)+);
+        $crate::Value::Object(map)
+    }};
+    ($value:expr) => { $crate::to_value(&$value).expect("it can be said in JSON") };
 }
 
 #[doc(hidden)]
-pub mod made {
-    pub use serde_json::json;
+#[macro_export]
+macro_rules! json_list {
+    ($list:ident) => {};
+    ($list:ident null $(, $($rest:tt)*)?) => {
+        $list.push($crate::Value::Null);
+        $($crate::json_list!($list $($rest)*);)?
+    };
+    ($list:ident [ $($value:tt)* ] $(, $($rest:tt)*)?) => {
+        $list.push($crate::json!([ $($value)* ]));
+        $($crate::json_list!($list $($rest)*);)?
+    };
+    ($list:ident { $($value:tt)* } $(, $($rest:tt)*)?) => {
+        $list.push($crate::json!({ $($value)* }));
+        $($crate::json_list!($list $($rest)*);)?
+    };
+    ($list:ident $value:expr $(, $($rest:tt)*)?) => {
+        $list.push($crate::json!($value));
+        $($crate::json_list!($list $($rest)*);)?
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! json_map {
+    ($map:ident) => {};
+    ($map:ident $key:tt : null $(, $($rest:tt)*)?) => {
+        $map.insert($key, $crate::Value::Null);
+        $($crate::json_map!($map $($rest)*);)?
+    };
+    ($map:ident $key:tt : [ $($value:tt)* ] $(, $($rest:tt)*)?) => {
+        $map.insert($key, $crate::json!([ $($value)* ]));
+        $($crate::json_map!($map $($rest)*);)?
+    };
+    ($map:ident $key:tt : { $($value:tt)* } $(, $($rest:tt)*)?) => {
+        $map.insert($key, $crate::json!({ $($value)* }));
+        $($crate::json_map!($map $($rest)*);)?
+    };
+    ($map:ident $key:tt : $value:expr $(, $($rest:tt)*)?) => {
+        $map.insert($key, $crate::json!($value));
+        $($crate::json_map!($map $($rest)*);)?
+    };
 }
 
 impl Value {

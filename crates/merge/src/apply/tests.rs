@@ -466,3 +466,36 @@ fn only_so_many_updaters_are_told_apart() {
     let kept = &fields(&object, "ancient-changes")["f:data"];
     assert!(kept.get("f:k").is_some() && kept.get("f:k05").is_some(), "{kept}");
 }
+
+#[test]
+fn what_a_new_object_owns_is_what_comparing_it_finds() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "n", "uid": "u", "creationTimestamp": THEN,
+            "labels": {"a": "b"}, "annotations": {}, "finalizers": ["x/y", "z"],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "1"}]},
+        "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "E", "value": ""}],
+            "ports": [{"containerPort": 80, "protocol": "TCP"}, {"containerPort": 80,
+                "protocol": "TCP"}], "resources": {"limits": {"cpu": "1"}, "requests": {}}}],
+            "nodeSelector": null, "tolerations": [{"key": "k"}], "restartPolicy": "Always"},
+        "status": {"phase": "Pending"}});
+    let untyped = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "x"},
+        "spec": {"a": [1, {"b": null}], "c": {}, "d": {"e": 1.0}}, "text": ""});
+    let empty = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}});
+    for (object, ty) in [
+        (&pod, ty(&pod)),
+        (&pod, None),
+        (&untyped, None),
+        (&empty, ty(&empty)),
+        (&config_map(json!({"k": "v"})), ty(&empty)),
+    ] {
+        for ignored in [Set::default(), Set::of(&[&["status"]]), Set::of(&[&["spec", "a"]])] {
+            let mut compared = typed::compare(&nothing(ty), object, ty);
+            compared.ignore(&ignored);
+            let mut set = compared.into_changed();
+            set.take_out(stripped());
+            let long = (!set.is_empty()).then(|| set.encode());
+            let without = [&ignored, stripped()].map(Some);
+            assert_eq!(typed::written(Some(&nothing(ty)), object, ty, without), long);
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! Checks of resource quotas and limit ranges: both are lists of named amounts.
+use crate::at::Path;
 use crate::{At, names, quantities};
 use api::{FieldError, FieldErrors, Quantity, Value};
 
@@ -13,7 +14,7 @@ const SCOPES: &[&str] = &[
 ];
 
 /// The name of a resource: one that is known, or a qualified name.
-pub(crate) fn validate_resource_name(name: &str, path: &str, errors: &mut FieldErrors) {
+pub(crate) fn validate_resource_name(name: &str, path: &Path, errors: &mut FieldErrors) {
     let each = |why| FieldError::invalid(path, name, why);
     errors.extend(names::qualified(name).into_iter().map(each));
 }

@@ -320,13 +320,13 @@ fn mounts(container: &At, context: &Context, errors: &mut FieldErrors) {
         if device("devicePath", path.text()) {
             errors.push(path.invalid("must not already exist as a path in volumeDevices"));
         }
-        mount_details(&mount, mounts.path.as_str(), container, errors);
+        mount_details(&mount, &mounts, container, errors);
     }
 }
 
 /// Upstream gives the paths of these without the index.
-fn mount_details(mount: &At, list: &str, container: &At, errors: &mut FieldErrors) {
-    let at = |field: &str| At::new(mount.get(field).value, format!("{list}.{field}"));
+fn mount_details(mount: &At, list: &At, container: &At, errors: &mut FieldErrors) {
+    let at = |field: &str| At { path: list.get(field).path, ..mount.get(field) };
     let (sub, expression) = (at("subPath"), at("subPathExpr"));
     descending_path(&sub, sub.text(), errors);
     if !expression.is_empty() {

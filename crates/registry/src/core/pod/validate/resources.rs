@@ -1,4 +1,5 @@
 //! Checks of what containers and pods ask for.
+use crate::at::Path;
 use crate::{At, names, quantities};
 use api::{FieldError, FieldErrors, Quantity};
 
@@ -15,7 +16,7 @@ fn overcommits(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
-fn resource_name(name: &str, path: &str, pod_level: bool, errors: &mut FieldErrors) {
+fn resource_name(name: &str, path: &Path, pod_level: bool, errors: &mut FieldErrors) {
     let error = |why: &str| FieldError::invalid(path, name, why);
     let texts = names::qualified(name);
     if !texts.is_empty() {
@@ -51,7 +52,7 @@ fn requirements(resources: &At, pod_level: bool, errors: &mut FieldErrors) {
             huge |= is_huge_page(name);
             base |= matches!(name, "cpu" | "memory");
             let Some(amount) = amount(name, &at, errors) else { continue };
-            if list.path == requests.path {
+            if std::ptr::eq(list, &requests) {
                 request(name, &amount, &limits, &requests, errors);
             }
         }
