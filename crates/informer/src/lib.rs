@@ -8,6 +8,7 @@ mod correlate;
 mod definition;
 mod execute;
 mod gate;
+mod lean;
 mod namespace;
 mod queue;
 mod recorder;
