@@ -1,10 +1,11 @@
 //! Counters of requests, as Prometheus text.
 use crate::request_info::RequestInfo;
 use http::{Method, StatusCode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use value::Text;
 
 /// The label sets that are kept; more are counted together.
 const MAX_SERIES: usize = 2000;
@@ -19,26 +20,27 @@ struct Series {
 
 #[derive(Debug, Default)]
 pub struct Metrics {
-    series: Mutex<BTreeMap<[String; 6], Series>>,
+    series: Mutex<HashMap<[Text; 6], Series>>,
 }
 
 impl Metrics {
     pub fn request(&self, method: &Method, info: &RequestInfo, status: StatusCode, took: Duration) {
         let verb = if info.is_resource { info.verb.to_uppercase() } else { method.to_string() };
         let mut labels = [
-            verb,
-            info.group.clone(),
-            info.version.clone(),
-            info.resource.clone(),
-            info.subresource.clone(),
-            status.as_u16().to_string(),
-        ];
+            verb.as_str(),
+            &info.group,
+            &info.version,
+            &info.resource,
+            &info.subresource,
+            status.as_str(),
+        ]
+        .map(Text::new);
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         // Paths that are not served must not make series without end.
         if status == StatusCode::NOT_FOUND || all.len() >= MAX_SERIES && !all.contains_key(&labels)
         {
             for label in &mut labels[1..5] {
-                label.clear();
+                *label = Text::default();
             }
         }
         let series = all.entry(labels).or_default();
@@ -52,11 +54,12 @@ impl Metrics {
 
     pub fn text(&self) -> String {
         let all = self.series.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all: BTreeMap<[Text; 6], Series> = all.into_iter().collect();
         let mut out = String::from(
             "# HELP apiserver_request_total Requests by verb, resource and code.\n\
              # TYPE apiserver_request_total counter\n",
         );
-        let labels = |l: &[String; 6]| {
+        let labels = |l: &[Text; 6]| {
             format!(
                 "verb={:?},group={:?},version={:?},resource={:?},subresource={:?},code={:?}",
                 l[0], l[1], l[2], l[3], l[4], l[5]

@@ -146,7 +146,7 @@ impl Client {
         resource: &Resource,
         key: &Key,
         subresource: &str,
-        object: &Value,
+        object: &impl Serialize,
     ) -> Result<Value, Error> {
         let path = format!("{}/{subresource}", resource.object(key));
         self.json(Method::POST, &path, Some(encode(object)?)).await

@@ -1,10 +1,10 @@
-//! Writes events, in the background and in order. Losing one is never an error for who reports it.
+//! Writes events, in the background, one after the other: what they tell of goes before them. Losing
+//! one is never an error for who reports it.
 use crate::correlate::{Correlator, Verdict};
 use crate::reflector::Chain;
 use api::Key;
 use api::k8s::api::core::v1::Event;
 use client::{Client, Patch, Resource};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use reconcile::{Note, NoteKind, Now};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 /// Events waiting to be written; more are dropped.
-const WAITING_MAX: usize = 1024;
+const WAITING_MAX: usize = 8192;
 
 /// Reports as one component. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder {
-    sender: mpsc::Sender<Note>,
+    /// With the time at which it was so.
+    sender: mpsc::Sender<(Note, Now)>,
 }
 
 struct Writer {
@@ -27,34 +28,22 @@ struct Writer {
     host: Arc<str>,
 }
 
-/// Writes under way at once.
-const WRITES_MAX: usize = 16;
-
 impl Recorder {
     /// Its task ends when the last clone is dropped.
     pub fn start(client: Client, component: &str, host: &str) -> Self {
-        let (sender, mut receiver) = mpsc::channel::<Note>(WAITING_MAX);
+        let (sender, mut receiver) = mpsc::channel::<(Note, Now)>(WAITING_MAX);
         let writer = Writer { client, component: Arc::from(component), host: Arc::from(host) };
         tokio::spawn(async move {
             let mut correlator = Correlator::default();
-            let mut writes = FuturesUnordered::new();
-            loop {
-                tokio::select! {
-                    Some(()) = writes.next(), if !writes.is_empty() => {}
-                    note = receiver.recv(), if writes.len() < WRITES_MAX => {
-                        let Some(note) = note else { break };
-                        let now = Now::now();
-                        let verdict = correlator.judge(&note, now, || name(&note, now));
-                        writes.push(writer.write(note, verdict, now));
-                    }
-                }
+            while let Some((note, at)) = receiver.recv().await {
+                let verdict = correlator.judge(&note, at, || name(&note, at));
+                writer.write(note, verdict, at).await;
             }
-            while writes.next().await.is_some() {}
         });
         Self { sender }
     }
     pub fn record(&self, note: Note) {
-        if self.sender.try_send(note).is_err() {
+        if self.sender.try_send((note, Now::now())).is_err() {
             tracing::debug!("an event is dropped: too many are waiting");
         }
     }

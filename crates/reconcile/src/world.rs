@@ -54,7 +54,7 @@ impl World {
     pub fn all<K: Kind>(&self) -> impl Iterator<Item = &Arc<K>> {
         self.cache::<K>()
             .into_iter()
-            .flat_map(|cache| cache.by_key.values())
+            .flat_map(|cache| cache.keys.values())
             .filter_map(|&id| self.cache::<K>()?.object(id))
     }
     pub fn count<K: Kind>(&self) -> usize {
@@ -66,7 +66,7 @@ impl World {
         self.cache::<K>().into_iter().flat_map(move |cache| {
             let namespace = namespace.clone();
             cache
-                .by_key
+                .keys
                 .range((Bound::Included(from.clone()), Bound::Unbounded))
                 .take_while(move |(key, _)| key.namespace == namespace)
                 .filter_map(|(_, &id)| cache.object(id))
@@ -176,7 +176,9 @@ impl World {
 pub(crate) struct Cache<K> {
     slots: Vec<Option<Arc<K>>>,
     free: Vec<u32>,
-    by_key: BTreeMap<Key, u32>,
+    by_key: HashMap<Key, u32>,
+    /// The same, in order.
+    keys: BTreeMap<Key, u32>,
     indexes: Vec<Indexed<K>>,
 }
 
@@ -197,7 +199,13 @@ const LABELS: &str = "labels";
 impl<K: Kind> Default for Cache<K> {
     fn default() -> Self {
         let owner = Indexed { name: OWNER, values: Values::One(owner_value), ids: HashMap::new() };
-        Self { slots: Vec::new(), free: Vec::new(), by_key: BTreeMap::new(), indexes: vec![owner] }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            keys: BTreeMap::new(),
+            indexes: vec![owner],
+        }
     }
 }
 
@@ -317,11 +325,13 @@ impl<K: Kind> ErasedCache for Cache<K> {
             index.add(id, &object);
         }
         self.slots[id as usize] = Some(object);
+        self.keys.insert(key.clone(), id);
         self.by_key.insert(key, id);
         None
     }
     fn remove(&mut self, key: &Key) -> Option<Stored> {
         let id = self.by_key.remove(key)?;
+        self.keys.remove(key);
         let old = self.slots[id as usize].take()?;
         for index in &mut self.indexes {
             index.drop(id, &old);
@@ -336,7 +346,7 @@ impl<K: Kind> ErasedCache for Cache<K> {
         Some(self.get(key)?.clone())
     }
     fn keys(&self) -> Vec<Key> {
-        self.by_key.keys().cloned().collect()
+        self.keys.keys().cloned().collect()
     }
     fn any(&self) -> &dyn Any {
         self

@@ -1,6 +1,7 @@
 //! What the scheduler writes: bindings, conditions, evictions, events.
 use crate::Input;
-use api::k8s::api::core::v1::{Node, Pod};
+use api::k8s::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use api::{Key, Kind};
 use client::{Client, DeleteParams, Patch, Resource};
 use informer::Recorder;
@@ -50,11 +51,20 @@ impl Actor {
         let (pod, node) = (pod.clone(), node.to_owned());
         tokio::spawn(async move {
             let key = pod.key();
-            let binding = json!({
-                "apiVersion": "v1", "kind": "Binding",
-                "metadata": {"name": key.name, "namespace": key.namespace, "uid": pod.uid()},
-                "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-            });
+            let binding = Binding {
+                metadata: ObjectMeta {
+                    name: Some(key.name.clone()),
+                    namespace: Some(key.namespace.clone()),
+                    uid: Some(pod.uid().to_owned()),
+                    ..ObjectMeta::default()
+                },
+                target: ObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Node".to_owned()),
+                    name: Some(node.clone()),
+                    ..ObjectReference::default()
+                },
+            };
             let resource = Resource::of::<Pod>();
             let bound = client.create_sub(&resource, &key, "binding", &binding).await;
             match &bound {

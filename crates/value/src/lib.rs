@@ -9,6 +9,8 @@ mod index;
 mod map;
 mod serde;
 
+use std::borrow::Cow;
+
 pub use index::Index;
 pub use map::{Entry, Map};
 pub use serde_json::Number;
@@ -200,11 +202,14 @@ impl Value {
     }
 }
 
-fn tokens(pointer: &str) -> Option<impl Iterator<Item = String>> {
+fn tokens(pointer: &str) -> Option<impl Iterator<Item = Cow<'_, str>>> {
     let mut parts = pointer.split('/');
     // What stands before the first slash: nothing, also in the pointer to all.
     parts.next().filter(|first| first.is_empty())?;
-    Some(parts.map(|token| token.replace("~1", "/").replace("~0", "~")))
+    Some(parts.map(|token| match token.contains('~') {
+        true => token.replace("~1", "/").replace("~0", "~").into(),
+        false => token.into(),
+    }))
 }
 
 fn position(token: &str) -> Option<usize> {
@@ -274,8 +279,8 @@ impl From<Text> for Value {
         Self::String(text)
     }
 }
-impl From<std::borrow::Cow<'_, str>> for Value {
-    fn from(text: std::borrow::Cow<'_, str>) -> Self {
+impl From<Cow<'_, str>> for Value {
+    fn from(text: Cow<'_, str>) -> Self {
         Self::String(text.into())
     }
 }
