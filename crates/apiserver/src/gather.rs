@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// More than this in one piece is not held back: there is nothing to be gained.
 const PIECE_MAX_BYTES: usize = 8 << 10;
+/// Room is made for so much at first.
+const HELD_FIRST_BYTES: usize = 4 << 10;
 /// More than this is not held back in all.
 const HELD_MAX_BYTES: usize = 64 << 10;
 
@@ -83,6 +85,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         }
         if !self.on || large {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        }
+        if self.held.capacity() == 0 {
+            self.held.reserve(more.max(HELD_FIRST_BYTES));
         }
         for part in parts {
             self.held.extend_from_slice(part);

@@ -114,9 +114,11 @@ pub(crate) fn node_name(index: usize) -> String {
     format!("hollow-{index:05}")
 }
 
-/// A node that says it is ready.
+/// A node that says it is ready. Its pods' network is given, so that only scheduling is measured:
+/// upstream, as it is started here, gives none.
 pub(crate) fn node(index: usize, now: &str) -> Value {
     let name = node_name(index);
+    let network = format!("10.{}.{}.0/24", 240 + index / 256 % 16, index % 256);
     let room = json!({"cpu": "32", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "110"});
     let condition = |kind: &str, status: &str| {
         json!({
@@ -131,6 +133,7 @@ pub(crate) fn node(index: usize, now: &str) -> Value {
             "kubernetes.io/os": "linux",
             "topology.kubernetes.io/zone": format!("zone-{}", index % ZONES),
         }},
+        "spec": {"podCIDR": network, "podCIDRs": [network]},
         "status": {
             "capacity": room, "allocatable": room,
             "conditions": [

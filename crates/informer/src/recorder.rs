@@ -1,5 +1,5 @@
-//! Writes events, in the background, one after the other: what they tell of goes before them. Losing
-//! one is never an error for who reports it.
+//! Writes events, in the background, one after the other: what they tell of goes before them.
+//! Losing one is never an error for who reports it.
 use crate::correlate::{Correlator, Verdict};
 use crate::reflector::Chain;
 use api::Key;

@@ -4,11 +4,11 @@
 //! Invariants:
 //! - A write is acknowledged, and shown to watchers, only after the log has it on disk. One thread
 //!   writes; what waits while it syncs goes together into the next batch.
-//! - The tree holds the current entries and the latest revision, committed together. It is synced
-//!   when the log is full; a start does again what it lost. The past lives in memory only
-//!   ([`store::window::Window`]): a watch cannot resume across a restart.
-//! - Reads go to the tree's own cache (snapshots, never waiting for a writer), so that entries are
-//!   not held in memory twice.
+//! - The tree holds the current entries and the latest revision, committed together: when somebody
+//!   reads, and with the sync, when the log is full. A start does again what was lost. The past
+//!   lives in memory only ([`store::window::Window`]): a watch cannot resume across a restart.
+//! - Reads go to the tree's own cache, so that entries are not held in memory twice. They are
+//!   snapshots, and wait at most for the batch that is under way.
 //! - A full disk refuses writes and nothing else: room is checked before a commit begins, and a
 //!   reserve is given up if one runs out of room all the same.
 //! - Nothing runs while nothing is asked.
@@ -57,7 +57,7 @@ impl Default for Options {
             cache_bytes: 16 << 20,
             queue: 1024,
             batch: 512,
-            log_bytes: 8 << 20,
+            log_bytes: 16 << 20,
             reserve_bytes: 4 << 20,
         }
     }
