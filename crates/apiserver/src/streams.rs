@@ -119,3 +119,66 @@ impl<T> Drop for Apart<T> {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::task::noop_waker_ref;
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::sync::oneshot;
+
+    /// Counts its turns, and never ends.
+    struct Turns(Arc<AtomicUsize>);
+
+    impl Future for Turns {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        }
+    }
+
+    /// A stream that wakes itself, as one that has just sent does, and then waits.
+    fn eager(done: Arc<AtomicUsize>) -> impl Future<Output = ()> + Send {
+        let mut first = true;
+        poll_fn(move |cx| {
+            if std::mem::take(&mut first) {
+                cx.waker().wake_by_ref();
+            } else {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            Poll::Pending
+        })
+    }
+
+    #[test]
+    fn all_streams_have_their_turn_before_the_connection() {
+        let (streams, turns, done) = (Streams::default(), Arc::default(), Arc::default());
+        let mut connection = Connection::new(Turns(Arc::clone(&turns)), streams.clone());
+        let mut cx = Context::from_waker(noop_waker_ref());
+        for _ in 0..100 {
+            streams.execute(eager(Arc::clone(&done)));
+        }
+        assert!(Pin::new(&mut connection).poll(&mut cx).is_pending());
+        assert_eq!(done.load(Ordering::Relaxed), 100);
+        // Once to take them, and once for what they have sent.
+        assert_eq!(turns.load(Ordering::Relaxed), 2);
+        // Nothing to do: no stream is asked.
+        assert!(Pin::new(&mut connection).poll(&mut cx).is_pending());
+        assert_eq!((done.load(Ordering::Relaxed), turns.load(Ordering::Relaxed)), (100, 3));
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_ends() {
+        let (guard, gone) = oneshot::channel::<()>();
+        let work = apart(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        drop(work);
+        assert!(gone.await.is_err());
+        assert_eq!(apart(async { 7 }).await, 7);
+    }
+}

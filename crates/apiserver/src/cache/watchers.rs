@@ -242,3 +242,38 @@ impl Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::task::noop_waker_ref;
+
+    #[test]
+    fn what_was_sent_comes_and_the_sender_is_given_the_waker() {
+        let (sender, mut receiver) = channel();
+        let mut cx = Context::from_waker(noop_waker_ref());
+        assert!(receiver.poll_recv(&mut cx).is_pending());
+        assert!(matches!(sender.send(Delivery::Bookmark(1)), Ok(Some(_))));
+        assert!(matches!(sender.send(Delivery::Bookmark(2)), Ok(None)), "it is awake already");
+        drop(sender);
+        for want in [1, 2] {
+            let got = receiver.poll_recv(&mut cx);
+            assert!(matches!(got, Poll::Ready(Some(Delivery::Bookmark(at))) if at == want));
+        }
+        assert!(matches!(receiver.poll_recv(&mut cx), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn who_is_too_far_behind_or_gone_is_lost() {
+        let (sender, mut receiver) = channel();
+        for at in 0..MAX_QUEUED {
+            assert!(sender.send(Delivery::Bookmark(at as u64)).is_ok());
+        }
+        assert!(sender.send(Delivery::Bookmark(0)).is_err());
+        let mut cx = Context::from_waker(noop_waker_ref());
+        assert!(receiver.poll_recv(&mut cx).is_ready());
+        assert!(sender.send(Delivery::Bookmark(0)).is_ok());
+        drop(receiver);
+        assert!(sender.is_closed() && sender.send(Delivery::Bookmark(0)).is_err());
+    }
+}
