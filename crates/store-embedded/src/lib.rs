@@ -57,7 +57,7 @@ impl Default for Options {
             cache_bytes: 16 << 20,
             queue: 1024,
             batch: 512,
-            log_bytes: 16 << 20,
+            log_bytes: 8 << 20,
             reserve_bytes: 4 << 20,
         }
     }

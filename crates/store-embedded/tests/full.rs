@@ -30,7 +30,7 @@ fn mount_small_disk(path: &Path) -> Result<(), Errno> {
     const NONE: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some("size=16m"))
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some("size=24m"))
 }
 
 async fn fill(dir: &Path) {
@@ -42,7 +42,7 @@ async fn fill(dir: &Path) {
             Ok(_) => written += 1,
             Err(error) => break error,
         }
-        assert!(written < 1000, "a disk of 16 MiB took it all");
+        assert!(written < 1000, "a disk of 24 MiB took it all");
     };
     assert!(matches!(refused, Error::Full(_)), "{refused:?}");
     assert!(written > 10, "full after {written} writes");
