@@ -182,7 +182,7 @@ impl Value {
         let mut value = self;
         for token in tokens(pointer)? {
             value = match value {
-                Self::Object(map) => map.get(&*token)?,
+                Self::Object(map) => map.get(&token)?,
                 Self::Array(list) => list.get(position(&token)?)?,
                 _ => return None,
             };
@@ -193,7 +193,7 @@ impl Value {
         let mut value = self;
         for token in tokens(pointer)? {
             value = match value {
-                Self::Object(map) => map.get_mut(&*token)?,
+                Self::Object(map) => map.get_mut(&token)?,
                 Self::Array(list) => list.get_mut(position(&token)?)?,
                 _ => return None,
             };

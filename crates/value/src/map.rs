@@ -16,6 +16,8 @@ pub struct Map(Repr);
 enum Repr {
     /// Sorted by key; no key twice.
     Small(Vec<(Text, Value)>),
+    /// Boxed: a value would be larger by what few maps need.
+    #[allow(clippy::box_collection)]
     Large(Box<BTreeMap<Text, Value>>),
 }
 use Repr::{Large, Small};
