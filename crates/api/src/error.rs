@@ -163,7 +163,7 @@ impl ApiError {
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
         if let Some(token) = &self.list_continue {
-            status["metadata"]["continue"] = Value::String(token.clone().into());
+            status["metadata"]["continue"] = token.as_str().into();
         }
         if let Some(details) = &self.details {
             status["details"] = details.to_json();
@@ -179,7 +179,7 @@ impl Details {
             [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
         {
             if !value.is_empty() {
-                out.insert(key.to_owned(), Value::String(value.clone().into()));
+                out.insert(key.to_owned(), value.as_str().into());
             }
         }
         let causes: Vec<Value> = self

@@ -69,7 +69,7 @@ pub(crate) fn authenticate(
         return Err(Error::Unknown);
     }
     let audiences: Vec<String> = match &claims["aud"] {
-        Value::String(one) => vec![one.clone().to_string()],
+        Value::String(one) => vec![one.to_string()],
         Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     };

@@ -2,7 +2,6 @@
 //!
 //! Register all listeners first, then [`Caches::start`]. Listeners run while the world is held,
 //! right after the change is in it: they only note what to do.
-use crate::lean::lean;
 use crate::{Reflector, Step};
 use api::{Key, Kind, Revision};
 use client::{Client, Resource};
@@ -100,7 +99,7 @@ impl Caches {
             let reflector = Reflector::new(self.inner.client.clone(), resource);
             tasks.spawn(async move {
                 let decode = |json: &[u8]| {
-                    let object = target.decode(&lean(json))?;
+                    let object = target.decode(json)?;
                     Ok(with_revision(target, object))
                 };
                 let sink = |step| {

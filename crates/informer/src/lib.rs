@@ -8,7 +8,6 @@ mod correlate;
 mod definition;
 mod execute;
 mod gate;
-mod lean;
 mod namespace;
 mod queue;
 mod recorder;

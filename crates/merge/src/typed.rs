@@ -95,7 +95,7 @@ pub(crate) fn field_set(value: &Value, ty: Ty<'_>) -> Set {
                 let empty_map = value.as_object().is_some_and(Map::is_empty);
                 kid.here |= value.is_null() || empty_map || !is_declared(ty, name);
                 if !kid.is_empty() {
-                    set.kids.insert(Elem::Field(name.clone().to_string()), kid);
+                    set.kids.insert(Elem::Field(name.to_string()), kid);
                 }
             }
         }
@@ -455,7 +455,7 @@ pub(crate) fn prune(value: &mut Value, ty: Ty<'_>, last: &Set, owned: &Set) {
         (Form::Members, Value::Object(members)) => {
             let named = |name: &str| is_declared(ty, name);
             members.retain(|name, value| {
-                let key = Elem::Field(name.clone().to_string());
+                let key = Elem::Field(name.to_string());
                 keeps(last, owned, &key, named(name), |last, owned| {
                     prune(value, child(ty, name), last, owned)
                 })

@@ -1,4 +1,5 @@
 //! Kinds as values: what the shell needs to fetch, decode and keep objects of a type.
+use crate::lean::lean;
 use crate::world::{Cache, ErasedCache};
 use api::{Key, Kind, Revision};
 use std::any::{Any, TypeId};
@@ -32,8 +33,8 @@ impl<K: Kind> KindOps for Ops<K> {
         [K::GROUP, K::VERSION, K::KIND, K::URL_PATH_SEGMENT]
     }
     fn decode(&self, json: &[u8]) -> Result<Stored, serde_json::Error> {
-        let mut object: K = serde_json::from_slice(json)?;
-        // No controller reads it, and it is often the largest part.
+        let mut object: K = serde_json::from_slice(&lean(json))?;
+        // What servers write in another way than ours is left.
         object.metadata_mut().managed_fields = None;
         Ok(Arc::new(object))
     }

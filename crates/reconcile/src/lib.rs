@@ -5,6 +5,7 @@
 mod diff;
 mod effect;
 mod kind;
+mod lean;
 pub mod meta;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

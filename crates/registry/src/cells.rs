@@ -10,7 +10,7 @@ pub(crate) fn find<'a>(object: &'a Value, path: &str) -> &'a Value {
 /// Scalars as text, nothing as the empty text.
 pub(crate) fn text(object: &Value, path: &str) -> String {
     match find(object, path) {
-        Value::String(text) => text.clone().to_string(),
+        Value::String(text) => text.to_string(),
         Value::Null => String::new(),
         other => other.to_string(),
     }

@@ -366,12 +366,6 @@ impl PartialEq<bool> for Value {
         self.as_bool() == Some(*other)
     }
 }
-impl PartialEq<serde_json::Value> for Value {
-    fn eq(&self, other: &serde_json::Value) -> bool {
-        *self == Self::from(other.clone())
-    }
-}
-
 /// As `serde_json::to_value`.
 ///
 /// # Errors

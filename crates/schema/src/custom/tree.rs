@@ -84,13 +84,13 @@ impl Pruner {
             match ty.and_then(|ty| Some((ty.child(key)?, ty))) {
                 Some((child, of)) if !std::ptr::eq(child.graph(), of.graph()) => {
                     if !self.metadata(value, child)? {
-                        dropped.push(key.clone().to_string());
+                        dropped.push(key.to_string());
                     }
                 }
                 Some((child, of)) => {
                     let default = of.field(key).is_some_and(|(field, _)| field.default.is_some());
                     if value.is_null() && !child.node().nullable && !default && !is_any(child) {
-                        dropped.push(key.clone().to_string());
+                        dropped.push(key.to_string());
                     } else {
                         self.value(value, Some(child))?;
                     }
@@ -98,7 +98,7 @@ impl Pruner {
                 None if keeps(ty) => {}
                 None => {
                     self.unknown.push(self.path.clone());
-                    dropped.push(key.clone().to_string());
+                    dropped.push(key.to_string());
                 }
             }
             self.path.truncate(length);
